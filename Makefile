@@ -1,0 +1,53 @@
+# `make` alone greets newcomers. Everything installs what it needs first; a second set-up takes a second.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+.PHONY: help setup demo up down status job-zip submit test test-fast lint lock ci clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## system packages, .venv and jars; cached by version
+	@scripts/setup.sh
+
+demo: setup  ## the whole thing on this machine: real servers, a fleet, measured figures
+	@$(BIN)/waypost demo
+
+up: setup  ## start Kafka, Valkey, Flink and the job, in the background
+	@$(BIN)/waypost up --detach
+
+down:  ## stop what `make up` started
+	@if [ -x $(BIN)/waypost ]; then $(BIN)/waypost down; fi
+
+status:  ## addresses and health
+	@$(BIN)/waypost status
+
+job-zip: setup  ## dist/waypost-job.zip: what `flink run -pyfs` takes
+	@$(BIN)/waypost job-zip
+
+submit: setup  ## replace the running job by this tree's code, with its state
+	@$(BIN)/waypost submit
+
+test: setup lint  ## everything: linters, types, layers, then all three floors of tests
+	@$(BIN)/python -m pytest -m "" --durations=10
+
+test-fast: setup  ## seconds: no Java, no servers
+	@$(BIN)/python -m pytest
+
+lint: setup  ## ruff, mypy, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+lock:  ## pin the newest allowed Python packages anew
+	@scripts/lock.sh
+
+ci:  ## what CI runs
+	@.ci/run
+
+clean: down  ## remove what was built here (.venv and the jar cache stay)
+	@rm -rf dist build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv/*' -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The Flink jobs: topologies only. The rules they run are in `waypost.model`."""

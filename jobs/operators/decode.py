@@ -1,0 +1,71 @@
+"""Raw records to what the folds take; whatever cannot be read goes to dead letters with its position."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+from pyflink.common import Row
+from pyflink.datastream import ProcessFunction
+
+from jobs.operators.outputs import LEASE_EVENTS, dead_letter
+from schemas.flink_types import REGISTRATION
+from waypost.errors import DecodeError
+from waypost.model.events import InstanceEvent, Op
+from waypost.model.shards import shard_of
+from waypost.model.stamp import Stamp
+from waypost.wire.beats import decode_heartbeat, encode_beat
+from waypost.wire.registry import decode_registration
+from waypost.wire.tick import encode_entry
+
+_LEASE_OPS = (Op.REGISTER, Op.UPDATE, Op.DEREGISTER)
+
+
+def _bytes(value: Any) -> bytes | None:
+    return None if value is None else bytes(value)
+
+
+class RegistryDecoder(ProcessFunction):
+    """Checks each registration record once and sends it to the folds that need it.
+
+    The record travels on as it is: both folds decode it again, which costs less than a second format would.
+    """
+
+    def __init__(self, topic: str, shards: int) -> None:
+        self._topic = topic
+        self._shards = shards
+
+    def process_element(self, value: Row, ctx: ProcessFunction.Context) -> Iterator[Any]:
+        key, body, partition, offset, at = _bytes(value[0]), _bytes(value[1]), value[2], value[3], value[4]
+        try:
+            event = decode_registration(body, Stamp(at, partition, offset))
+        except DecodeError as error:
+            yield dead_letter(self._topic, partition, offset, error.reason, key, body, error.detail)
+            return
+        if isinstance(event, InstanceEvent) and event.op in _LEASE_OPS:
+            yield LEASE_EVENTS, Row(shard_of(event.instance, self._shards), partition, offset, at, body)
+        yield Row(str(event.service), REGISTRATION, partition, offset, at, body)
+
+
+class HeartbeatExploder(ProcessFunction):
+    """Takes the odd heartbeats apart: node batches become one entry per shard, bad records dead letters."""
+
+    def __init__(self, topic: str, shards: int) -> None:
+        self._topic = topic
+        self._shards = shards
+
+    def process_element(self, value: Row, ctx: ProcessFunction.Context) -> Iterator[Any]:
+        key, body, partition, offset, at = _bytes(value[0]), _bytes(value[1]), value[2], value[3], value[4]
+        stamp = Stamp(at, partition, offset)
+        try:
+            heartbeats = decode_heartbeat(key, body)
+        except DecodeError as error:
+            yield dead_letter(self._topic, partition, offset, error.reason, key, body, error.detail)
+            return
+        for error in heartbeats.errors:
+            yield dead_letter(self._topic, partition, offset, error.reason, key, body, error.detail)
+        by_shard: dict[int, list[str]] = {}
+        for instance, beat in heartbeats.beats:
+            entry = encode_entry(instance, stamp, encode_beat(beat).decode())
+            by_shard.setdefault(shard_of(instance, self._shards), []).append(entry)
+        for shard, entries in by_shard.items():
+            yield Row(shard, at, "\x1e".join(entries))

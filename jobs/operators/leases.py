@@ -1,0 +1,114 @@
+"""The lease fold on Flink: one call per shard and tick, one per registration."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+import orjson
+from pyflink.common import Row
+from pyflink.datastream import KeyedCoProcessFunction, RuntimeContext
+from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
+
+from jobs.operators.keyed_state import BYTES
+from jobs.operators.outputs import dead_letter
+from waypost.model.gate import ShardTick
+from waypost.model.leases import LeaseShard, Reject
+from waypost.model.service import TOMBSTONE_MS
+from waypost.model.stamp import Stamp
+from waypost.wire.fold_state import decode_shard, encode_directory, encode_last_beats, encode_unknown
+from waypost.wire.registry import decode_registration
+from waypost.wire.tick import TickReader
+from waypost.wire.transitions import encode_row
+
+_FORGET_EVERY = 600
+"""Ticks between two looks for old tombstones of a shard."""
+
+
+class LeaseFold(KeyedCoProcessFunction):
+    """Input 1: tick rows (shard, end, beats). Input 2: lease events. Key of both: the shard.
+
+    A shard decoded once stays decoded in this object: keyed state belongs to one subtask until the task is
+    restarted, and a restarted task has a new object. State is written on the way out of every call, split by how
+    often it changes: the last beats (8 bytes a lease) every tick, the directory when a lease begins, ends, lapses
+    or changes health. Registrations go to a journal first, and into the directory with the next tick: a storm of
+    them costs one directory a second, not one each.
+    """
+
+    def __init__(self, topic: str, shards: int) -> None:
+        self._topic = topic
+        self._shards = shards
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self._directory = runtime_context.get_state(ValueStateDescriptor("directory", BYTES))
+        self._last_beats = runtime_context.get_state(ValueStateDescriptor("last-beats", BYTES))
+        self._unknown = runtime_context.get_state(ValueStateDescriptor("unknown", BYTES))
+        self._journal = runtime_context.get_list_state(ListStateDescriptor("journal", BYTES))
+        self._open: dict[int, LeaseShard] = {}
+        self._unsaved: set[int] = set()
+        self._ticks = 0
+        self._reader = TickReader()
+
+    def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        shard, end, column = value[0], value[1], value[2]
+        leases = self._shard(shard)
+        rejects: list[Reject] = []
+        waiting = dict(leases.unknown) if leases.unknown else None
+        result = leases.tick(end, self._reader.read(column, rejects) if column else ())
+        self._ticks += 1
+        if self._ticks % (_FORGET_EVERY * self._shards) < self._shards:
+            leases.forget(end - TOMBSTONE_MS)
+        if shard in self._unsaved or result.lapses or result.renewals:
+            self._save(shard, leases)
+        elif result.renewed:
+            self._last_beats.update(encode_last_beats(leases))
+        if result.unknown or waiting is not None:
+            self._unknown.update(encode_unknown(leases))
+        for beat, reason in rejects + result.rejects:
+            yield dead_letter(
+                self._topic,
+                beat.stamp.partition,
+                beat.stamp.offset,
+                reason,
+                beat.instance.encode(),
+                beat.raw.encode(),
+            )
+        yield encode_row(
+            ShardTick(
+                end, shard, result.first_beat, result.last_beat, tuple(result.lapses), tuple(result.renewals)
+            )
+        )
+
+    def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        shard, partition, offset, at, body = value[0], value[1], value[2], value[3], bytes(value[4])
+        leases = self._shard(shard)
+        waiting = len(leases.unknown)
+        if leases.register(decode_registration(body, Stamp(at, partition, offset))):
+            self._journal.add(orjson.dumps((at, partition, offset, body.decode())))
+            self._unsaved.add(shard)
+            if len(leases.unknown) != waiting:
+                self._unknown.update(encode_unknown(leases))
+        return iter(())
+
+    def _shard(self, shard: int) -> LeaseShard:
+        leases = self._open.get(shard)
+        if leases is None:
+            directory, beats, unknown = self._directory.value(), self._last_beats.value(), self._unknown.value()
+            leases = decode_shard(
+                None if directory is None else bytes(directory),
+                None if beats is None else bytes(beats),
+                None if unknown is None else bytes(unknown),
+                self._shards,
+            )
+            for entry in self._journal.get() or ():
+                at, partition, offset, body = orjson.loads(bytes(entry))
+                leases.register(decode_registration(body.encode(), Stamp(at, partition, offset)))
+                self._unsaved.add(shard)
+            self._open[shard] = leases
+        return leases
+
+    def _save(self, shard: int, leases: LeaseShard) -> None:
+        self._directory.update(encode_directory(leases, self._shards))
+        self._last_beats.update(encode_last_beats(leases))
+        if shard in self._unsaved:
+            self._journal.clear()
+            self._unsaved.discard(shard)

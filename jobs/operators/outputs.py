@@ -1,0 +1,25 @@
+"""Rows that leave an operator sideways."""
+
+from __future__ import annotations
+
+from pyflink.common import Row
+from pyflink.datastream import OutputTag
+
+from schemas.flink_types import LEASE_EVENT, OUTPUT_RECORD
+from waypost.wire.dead_letter import encode_dead_letter
+
+DEAD_LETTERS = OutputTag("dead-letters", OUTPUT_RECORD)
+LEASE_EVENTS = OutputTag("lease-events", LEASE_EVENT)
+
+
+def dead_letter(
+    topic: str,
+    partition: int,
+    offset: int,
+    reason: str,
+    key: bytes | None,
+    value: bytes | None,
+    detail: str = "",
+) -> tuple[OutputTag, Row]:
+    """Return what to yield so that a refused record reaches the dead-letter topic under its own key."""
+    return DEAD_LETTERS, Row(key or b"", encode_dead_letter(topic, partition, offset, reason, value, detail))

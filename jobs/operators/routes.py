@@ -1,0 +1,263 @@
+"""The route fold on Flink: folds what the log says of a service, and makes it visible.
+
+The first change of a service is written at once, further ones at most once per `coalesce_ms`. While the store is away
+changes gather in keyed state and are tried again; nothing is raised, nothing is lost. What was written is
+also emitted, for the audit log; the write itself happens here because its answer decides what comes next.
+
+After a start or restore, each service is first compared with the store:
+
+    the store has nothing, we do             write a snapshot (it was wiped)
+    same revision and digest                 go on
+    the store is behind the log we folded    write a snapshot above the stored revision
+    the store is ahead                       wait until the log has brought us there (at most `catch_up_ms`)
+
+so no reader sees a table move back in time.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator
+
+from pyflink.common import Row
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+
+from jobs.operators.keyed_state import KeyedServiceStore
+from jobs.operators.outputs import dead_letter
+from schemas.flink_types import REGISTRATION
+from waypost.errors import FencedError, StoreUnavailable
+from waypost.model.fencing import Fenced, NeedSnapshot, NotOpen, Opened, RouteStore, StoredMeta, WriterId, Written
+from waypost.model.names import ServiceKey
+from waypost.model.route_table import format_digest
+from waypost.model.service import ServiceFold
+from waypost.model.stamp import Cause, Stamp
+from waypost.settings import Routes
+from waypost.wire.endpoint import JsonRenderer
+from waypost.wire.registry import decode_registration
+from waypost.wire.route_changes import encode_restart, encode_route_changes
+from waypost.wire.transitions import decode_transitions
+
+log = logging.getLogger(__name__)
+
+_GENERATION_CHECK_MS = 1_000
+"""How often the store is asked whether it was wiped; one question for all services of the subtask."""
+
+_MAX_SNAPSHOTS = 3
+"""Snapshots tried in one go when somebody else keeps writing the same service."""
+
+
+@dataclass(slots=True)
+class _Live:
+    """What this task knows of a service besides its state: gone with the task, and rightly so."""
+
+    wrote: int = 0
+    generation: str = ""
+    in_sync: bool = False
+    wait_until: int = 0
+    next_audit: int = 0
+
+
+class RouteFold(KeyedProcessFunction):
+    """Input: ROUTE_INPUT rows keyed by service. Output: records of the audit log; dead letters on the side."""
+
+    def __init__(self, topic: str, routes: Routes, connect: Callable[[], RouteStore]) -> None:
+        self._topic = topic
+        self._routes = routes
+        self._connect = connect
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self._state = KeyedServiceStore(runtime_context)
+        self._writer = _writer(runtime_context)
+        self._store = self._connect()
+        self._renderer = JsonRenderer()
+        self._opened: Opened | None = None
+        self._announced = 0
+        self._passive = False
+        self._checked = 0
+        self._live: dict[str, _Live] = {}
+
+    # -- input -----------------------------------------------------------------------------------------
+
+    def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
+        service, kind, partition, offset, at, body = (value[i] for i in range(6))
+        body = bytes(body)
+        self._state.turn_to()
+        fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
+        if kind == REGISTRATION:
+            cause = Cause(self._topic, partition, offset)
+            verdict = fold.apply(decode_registration(body, Stamp(at, partition, offset)), cause)
+            if verdict.dead:
+                yield dead_letter(self._topic, partition, offset, verdict.reason, service.encode(), body)
+        else:
+            for transition in decode_transitions(body):
+                generation = transition.generation
+                fold.apply(transition, Cause(self._topic, generation.partition, generation.offset))
+        yield from self._publish(service, fold, ctx)
+        self._state.save()
+
+    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Any]:
+        service = ctx.get_current_key()
+        self._state.turn_to()
+        fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
+        live = self._touch(service, ctx)
+        now = ctx.timer_service().current_processing_time()
+        if now >= live.next_audit:
+            live.next_audit = now + self._routes.audit_ms
+            ctx.timer_service().register_processing_time_timer(live.next_audit)
+            self._audit(live, now)
+            fold.purge(self._state.header.event_time)
+        yield from self._publish(service, fold, ctx)
+        self._state.save()
+
+    def _touch(self, service: str, ctx: KeyedProcessFunction.Context) -> _Live:
+        live = self._live.get(service)
+        if live is None:
+            now = ctx.timer_service().current_processing_time()
+            live = self._live[service] = _Live()
+            # Spread over the period, so that many services do not ask at the same moment.
+            live.next_audit = now + 1 + hash(service) % self._routes.audit_ms
+            ctx.timer_service().register_processing_time_timer(live.next_audit)
+        return live
+
+    # -- output ----------------------------------------------------------------------------------------
+
+    def _publish(self, service: str, fold: ServiceFold, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
+        live = self._touch(service, ctx)
+        if self._passive:
+            return
+        now = ctx.timer_service().current_processing_time()
+        try:
+            if self._opened is None:
+                self._take_over(now)
+                if self._passive:
+                    return
+            assert self._opened is not None
+            if self._announced != self._opened.epoch:
+                self._announced = self._opened.epoch
+                yield Row(b"_restart", encode_restart(self._writer, self._opened.epoch, now))
+            if live.generation != self._opened.generation:
+                live.in_sync, live.generation = False, self._opened.generation
+            if not live.in_sync and not self._compare(fold, live, now):
+                self._later(ctx, now + self._routes.settle_ms)
+                return
+            if not self._state.pending:
+                return
+            if now < live.wrote + self._routes.coalesce_ms:
+                self._later(ctx, live.wrote + self._routes.coalesce_ms)
+                return
+            yield from self._write(fold, live, now)
+        except StoreUnavailable as error:
+            log.warning("store away, service=%s keeps its changes: %s", service, error)
+            self._later(ctx, now + self._routes.retry_ms)
+
+    def _write(self, fold: ServiceFold, live: _Live, now: int) -> Iterator[Any]:
+        assert self._opened is not None
+        plan = fold.plan()
+        for _ in range(_MAX_SNAPSHOTS):
+            if plan is None:
+                return
+            epoch = self._opened.epoch
+            outcome = self._store.publish(plan.publication, epoch, now)
+            if isinstance(outcome, Written):
+                fold.done(plan)
+                live.wrote = now
+                key = str(plan.publication.service).encode()
+                for record in encode_route_changes(plan.publication, epoch):
+                    yield Row(key, record)
+                return
+            if isinstance(outcome, NeedSnapshot):
+                plan = fold.plan(above=max(outcome.stored_revision, 1))
+            elif isinstance(outcome, NotOpen):
+                self._take_over(now)
+                if self._passive:
+                    return
+                live.generation = self._opened.generation
+                self._state.pending.snapshot = True
+                plan = fold.plan()
+            else:
+                self._refused(outcome)
+                return
+        raise StoreUnavailable("somebody else writes this service; trying again later")
+
+    def _take_over(self, now: int) -> None:
+        opened = self._store.open(self._writer, now)
+        if isinstance(opened, Fenced):
+            self._refused(opened)
+            return
+        self._opened = opened
+        self._checked = now
+        log.info("writing route tables, epoch=%d generation=%s", opened.epoch, opened.generation)
+
+    def _refused(self, refusal: Fenced) -> None:
+        """Stop this task when a later attempt of our job writes; fall silent when another job does."""
+        if refusal.owner.job_id == self._writer.job_id:
+            raise FencedError(
+                f"attempt {refusal.owner.attempt} of this job writes the tables now (epoch {refusal.epoch}), "
+                f"this is attempt {self._writer.attempt}: stopping"
+            )
+        self._passive = True
+        log.error(
+            "job %s took over the route tables (epoch %d); this job (%s) stays passive: stop one of the two",
+            refusal.owner.job_id,
+            refusal.epoch,
+            self._writer.job_id,
+        )
+
+    # -- comparing with the store ----------------------------------------------------------------------
+
+    def _compare(self, fold: ServiceFold, live: _Live, now: int) -> bool:
+        """Compare state and store after a start, and tell whether this service may be published."""
+        header, pending = self._state.header, self._state.pending
+        stored = self._store.meta(fold.service)
+        if stored is None:
+            pending.snapshot = pending.snapshot or header.revision > 0
+        elif stored.revision != header.revision or stored.digest != format_digest(header.digest):
+            if _position(stored) > header.position:
+                live.wait_until = live.wait_until or now + self._routes.catch_up_ms
+                if now < live.wait_until:
+                    return False
+                log.error(
+                    "service=%s: the log never reached %s, which the store shows; publishing what the log says",
+                    fold.service,
+                    stored.position,
+                )
+            elif not live.wait_until:
+                # Reached, but records of other partitions with the same time may still be on their way.
+                live.wait_until = now + self._routes.settle_ms
+                return False
+            elif now < live.wait_until:
+                return False
+            pending.snapshot = True
+        live.in_sync = True
+        live.wait_until = 0
+        return True
+
+    def _audit(self, live: _Live, now: int) -> None:
+        """Notice a wiped store: its generation is another one, or none."""
+        if self._opened is None or self._passive or now < self._checked + _GENERATION_CHECK_MS:
+            return
+        self._checked = now
+        try:
+            if self._store.generation() != self._opened.generation:
+                log.warning("the store was wiped: writing every table again")
+                self._opened = None
+        except StoreUnavailable as error:
+            log.warning("store away: %s", error)
+
+    def _later(self, ctx: KeyedProcessFunction.Context, at: int) -> None:
+        ctx.timer_service().register_processing_time_timer(at)
+
+
+def _position(stored: StoredMeta) -> Stamp:
+    parts = stored.position.split(":")
+    return Stamp(*map(int, parts)) if len(parts) == 3 else Stamp(stored.event_time)
+
+
+def _writer(context: RuntimeContext) -> WriterId:
+    """Return which attempt of which job this is.
+
+    In thread mode PyFlink 2.3's own accessors raise AttributeError; the wrapped Java context has them.
+    """
+    java: Any = context._runtime_context  # type: ignore[attr-defined]
+    return WriterId(str(java.getJobInfo().getJobId()), int(java.getTaskInfo().getAttemptNumber()))

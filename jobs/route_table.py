@@ -1,0 +1,189 @@
+"""The route job: registrations and beats in, route tables in Redis out.
+
+    flink run -pym jobs.route_table -pyfs waypost-job.zip --set kafka.bootstrap=… --set redis.url=…
+
+    service-registry ── decode ──┬──────────────────────────────── by service ──► ROUTE FOLD ──► Redis, route-changes
+                                 └── by shard ─► LEASE FOLD ─► GATE ──────────────┘
+    service-heartbeat ── SQL: TUMBLE(tick) ─────────┘
+
+Only wiring here. What a step does is in `jobs.operators`, by which rule in `waypost.model`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+from pyflink.common import Configuration, Types
+from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.table import StreamTableEnvironment
+
+from jobs.operators.decode import HeartbeatExploder, RegistryDecoder
+from jobs.operators.gate import LapseGate
+from jobs.operators.leases import LeaseFold
+from jobs.operators.outputs import DEAD_LETTERS, LEASE_EVENTS
+from jobs.operators.routes import RouteFold
+from jobs.ticks import read_records, row_field, split_heartbeats, tick_rows
+from schemas.flink_types import EXPLODED_BEAT, OUTPUT_RECORD, ROUTE_INPUT, SHARD_ROW
+from sinks.kafka_records import KafkaRecords
+from sinks.redis_routes import RedisRouteStore
+from sources.kafka_events import REGISTRY, KafkaEvents
+from waypost.build import build_id
+from waypost.errors import TopicError, WaypostError
+from waypost.model.fencing import RouteStore
+from waypost.settings import Redis, Settings, kafka_properties
+from waypost.topics import DEAD_LETTER, HEARTBEAT, REGISTRY as REGISTRY_TOPIC, ROUTE_CHANGES, check_topics, default_topics
+
+NAME = "waypost-route-table"
+
+
+class Source(Protocol):
+    """Creates the tables that `sources.kafka_events` names."""
+
+    def create(self, tables: StreamTableEnvironment) -> None: ...
+
+
+class Sink(Protocol):
+    """Takes OUTPUT_RECORD rows."""
+
+    def write(self, records: DataStream, topic: str, uid: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class RedisConnector:
+    """Makes the store where the fold runs; travels there by value, without a connection."""
+
+    settings: Redis
+
+    def __call__(self) -> RouteStore:
+        return RedisRouteStore(
+            self.settings.url,
+            prefix=self.settings.prefix,
+            changes_maxlen=self.settings.changes_maxlen,
+            log_maxlen=self.settings.log_maxlen,
+            timeout=timedelta(milliseconds=self.settings.timeout_ms),
+        )
+
+
+def configuration(settings: Settings) -> Configuration:
+    """Return what the job needs of Flink whatever the cluster's defaults are."""
+    conf = Configuration()
+    conf.set_string("python.execution-mode", "thread")
+    conf.set_string("pipeline.max-parallelism", str(settings.job.max_parallelism))
+    conf.set_string("parallelism.default", str(settings.job.parallelism))
+    conf.set_string("pipeline.object-reuse", "true")
+    conf.set_string("execution.checkpointing.interval", f"{settings.job.checkpoint_ms} ms")
+    conf.set_string("execution.checkpointing.mode", "AT_LEAST_ONCE")
+    conf.set_string("table.exec.uid.generation", "ALWAYS")
+    conf.set_string("table.local-time-zone", "UTC")
+    return conf
+
+
+def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: Settings) -> None:
+    """Wire the job up on `tables`. Starts nothing."""
+    topics, lease, job = settings.topics, settings.lease, settings.job
+    source.create(tables)
+
+    registrations = (
+        read_records(tables, REGISTRY)
+        .process(RegistryDecoder(topics.registry, lease.shards), ROUTE_INPUT)
+        .name("decode registrations")
+        .uid("decode-registrations")
+    )
+    exploded = (
+        split_heartbeats(tables, lease.shards)
+        .process(HeartbeatExploder(topics.heartbeat, lease.shards), EXPLODED_BEAT)
+        .name("explode node batches")
+        .uid("explode-node-batches")
+    )
+    by_shard = row_field(0)
+    rows = (
+        tick_rows(tables, exploded, lease.shards, lease.tick_ms)
+        .key_by(by_shard, Types.INT())
+        .connect(registrations.get_side_output(LEASE_EVENTS).key_by(by_shard, Types.INT()))
+        .process(LeaseFold(topics.heartbeat, lease.shards), SHARD_ROW)
+        .name("lease fold")
+        .uid("lease-fold")
+    )
+    transitions = (
+        rows.key_by(_everything, Types.INT())
+        .process(LapseGate(lease.shards, lease.tick_ms, lease.batch_grace_ms), ROUTE_INPUT)
+        .name("gate")
+        .uid("gate")
+    )
+    changes = (
+        registrations.union(transitions)
+        .key_by(row_field(0), Types.STRING())
+        .process(RouteFold(topics.registry, settings.routes, RedisConnector(settings.redis)), OUTPUT_RECORD)
+        .name("route fold")
+        .uid("route-fold")
+    )
+    refused = registrations.get_side_output(DEAD_LETTERS).union(
+        exploded.get_side_output(DEAD_LETTERS),
+        rows.get_side_output(DEAD_LETTERS),
+        changes.get_side_output(DEAD_LETTERS),
+    )
+    sink.write(changes, topics.route_changes, "route-changes")
+    sink.write(refused, topics.dead_letter, "dead-letters")
+
+
+def _everything(_row: object) -> int:
+    """Key of the gate: one, so that it sees every shard."""
+    return 0
+
+
+def _require_topics(settings: Settings) -> None:
+    """Refuse to start on topics whose settings would make leases or the rebuild of tables wrong."""
+    names = settings.topics
+    wanted = default_topics(
+        {
+            REGISTRY_TOPIC: names.registry,
+            HEARTBEAT: names.heartbeat,
+            ROUTE_CHANGES: names.route_changes,
+            DEAD_LETTER: names.dead_letter,
+        }
+    )
+    roles = (REGISTRY_TOPIC, HEARTBEAT, ROUTE_CHANGES, DEAD_LETTER)
+    problems = check_topics(settings.kafka.bootstrap, [wanted[role] for role in roles])
+    if problems:
+        raise TopicError("the topics are not as the job needs them:\n" + "\n".join(f"- {p}" for p in problems))
+
+
+def main(arguments: list[str]) -> None:
+    """Read the settings, check the topics, submit the job."""
+    parser = argparse.ArgumentParser(prog="jobs.route_table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+    parser.add_argument("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", dest="overrides")
+    options = parser.parse_args(arguments)
+    settings = Settings.load(options.config, os.environ, options.overrides)
+    properties = kafka_properties(settings)
+    if settings.kafka.check_topics:
+        _require_topics(settings)
+
+    env = StreamExecutionEnvironment.get_execution_environment(configuration(settings))
+    env.get_config().set_global_job_parameters({"waypost.build": build_id()})
+    tables = StreamTableEnvironment.create(env)
+    source = KafkaEvents(
+        bootstrap=settings.kafka.bootstrap,
+        group_id=settings.kafka.group_id,
+        registry=settings.topics.registry,
+        heartbeat=settings.topics.heartbeat,
+        parallelism=settings.job.source_parallelism,
+        properties=properties,
+    )
+    build(tables, source, KafkaRecords(bootstrap=settings.kafka.bootstrap, properties=properties), settings)
+    env.execute(NAME)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    try:
+        main(sys.argv[1:])
+    except WaypostError as error:
+        sys.exit(f"waypost: {error}")

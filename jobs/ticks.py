@@ -1,0 +1,121 @@
+"""The part of the lease path that runs on the JVM, as SQL: beats in, one row per shard and tick out.
+
+    heartbeats ─┬─ plain ────────────────────────────────┐
+                └─ odd ──► HeartbeatExploder (Python) ───┴──► TUMBLE(tick) per shard ──► one row per shard
+
+A record is *odd* when it takes more than its key and its text to know which instances beat: a node batch, a record
+without key or value, bytes that are not UTF-8, control characters. Few are; each costs one Python call. All
+others cost Python nothing one by one: SQL glues them together (format: `waypost.wire.tick`) without looking into
+them, and the lease fold reads the whole glued column in one call.
+
+A witness (`{}` under `_witness/<shard>`) counts as a row's presence and contributes no beat: it makes every shard
+have a row in every tick in which the log lives.
+"""
+
+from __future__ import annotations
+
+from pyflink.common import Row
+from pyflink.datastream import DataStream
+from pyflink.table import DataTypes, Schema, StreamTableEnvironment, Table
+
+from sources.kafka_events import HEARTBEATS
+
+_APPEND_MS = (
+    "(1000 * CAST(EXTRACT(EPOCH FROM rt) AS BIGINT) + MOD(CAST(EXTRACT(MILLISECOND FROM rt) AS BIGINT), 1000))"
+)
+
+# U+FFFD: what a byte that is not UTF-8 decodes to. (A text that really contains it is odd as well, and harmless.)
+_IS_ODD = (
+    "id IS NULL OR text IS NULL OR CHAR_LENGTH(text) > 65536 "
+    "OR POSITION('\"beats\"' IN text) > 0 "
+    "OR REGEXP(CONCAT(id, text), U&'[\\001E\\001F\\FFFD]')"
+)
+
+
+def read_records(tables: StreamTableEnvironment, table: str, where: str = "TRUE") -> DataStream:
+    """Return the records of a source table as a stream of `schemas.flink_types.RAW_RECORD` rows."""
+    return tables.to_data_stream(
+        tables.sql_query(
+            f"SELECT k AS `key`, v AS `value`, p AS `partition`, o AS `offset`, {_APPEND_MS} AS `at` "
+            f"FROM {table} WHERE {where}"
+        )
+    )
+
+
+def split_heartbeats(tables: StreamTableEnvironment, shards: int) -> DataStream:
+    """Create the views `plain_beats` and `odd_beats`; return the odd ones as raw records."""
+    tables.create_temporary_view(
+        "classified_beats",
+        tables.sql_query(
+            f"""
+            SELECT *, ({_IS_ODD}) IS NOT FALSE AS odd, id LIKE '!_witness/%' ESCAPE '!' AS witness
+            FROM (SELECT *, DECODE(k, 'UTF-8') AS id, DECODE(v, 'UTF-8') AS text FROM {HEARTBEATS})
+            """
+        ),
+    )
+    shard_of_id = f"MOD(MOD(HASH_CODE(id), {shards}) + {shards}, {shards})"
+    shard_of_witness = "COALESCE(TRY_CAST(SUBSTRING(id, 10) AS INT), -1)"
+    tables.create_temporary_view(
+        "plain_beats",
+        tables.sql_query(
+            f"""
+            SELECT
+                CASE WHEN witness THEN {shard_of_witness} ELSE {shard_of_id} END AS shard,
+                rt,
+                CASE WHEN witness THEN CAST(NULL AS STRING) ELSE
+                    CONCAT(id, U&'\\001F', CAST(p AS STRING), U&'\\001F', CAST(o AS STRING), U&'\\001F',
+                           CAST({_APPEND_MS} AS STRING), U&'\\001F', text)
+                END AS entry
+            FROM classified_beats
+            WHERE NOT odd
+            """
+        ),
+    )
+    return read_records(tables, "classified_beats", "odd")
+
+
+def tick_rows(tables: StreamTableEnvironment, exploded: DataStream, shards: int, tick_ms: int) -> DataStream:
+    """Return one row (shard, end, beats) per shard and tick. `exploded` is a stream of EXPLODED_BEAT rows.
+
+    `end` is the end of the tick in epoch ms, `beats` a column of `waypost.wire.tick`, NULL when nobody beat.
+    """
+    again: Table = tables.from_data_stream(
+        exploded,
+        Schema.new_builder()
+        .column("shard", DataTypes.INT())
+        .column("at", DataTypes.BIGINT())
+        .column("entry", DataTypes.STRING())
+        .column_by_expression("rt", "TO_TIMESTAMP_LTZ(`at`, 3)")
+        .watermark("rt", "SOURCE_WATERMARK()")
+        .build(),
+    )
+    tables.create_temporary_view("exploded_beats", again)
+    seconds, millis = divmod(tick_ms, 1000)
+    return tables.to_data_stream(
+        tables.sql_query(
+            f"""
+            WITH beats AS (
+                SELECT shard, rt, entry FROM plain_beats
+                UNION ALL
+                SELECT shard, rt, entry FROM exploded_beats
+            )
+            SELECT
+                shard,
+                1000 * CAST(EXTRACT(EPOCH FROM window_time) AS BIGINT)
+                    + MOD(CAST(EXTRACT(MILLISECOND FROM window_time) AS BIGINT), 1000) + 1 AS `end`,
+                LISTAGG(entry, U&'\\001E') AS beats
+            FROM TABLE(TUMBLE(TABLE beats, DESCRIPTOR(rt), INTERVAL '{seconds}.{millis:03d}' SECOND(5, 3)))
+            WHERE shard BETWEEN 0 AND {shards - 1}
+            GROUP BY shard, window_start, window_end, window_time
+            """
+        )
+    )
+
+
+def row_field(index: int):  # type: ignore[no-untyped-def]
+    """Return a key selector for one field of a row."""
+
+    def select(row: Row) -> object:
+        return row[index]
+
+    return select

@@ -1,0 +1,131 @@
+"""The route store without a server: the fake that job tests write to.
+
+It keeps the promises of `waypost.model.fencing.RouteStore` that tests rely on (epochs, bases, atomicity, what readers
+see), proven by the same contract class as the real one. It trims nothing and measures no time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+
+from sinks.publication import log_fields, meta_fields, require_sense
+from waypost.errors import StoreUnavailable
+from waypost.model.fencing import Fenced, NeedSnapshot, NotOpen, Opened, Outcome, StoredMeta, WriterId, Written
+from waypost.model.names import ServiceKey
+from waypost.model.route_table import ChangeOp, Publication
+from waypost.wire.changes import encode_change
+
+_lives = count(1)
+
+
+@dataclass(slots=True)
+class StoredService:
+    """What readers see of one service."""
+
+    route: dict[str, str] = field(default_factory=dict)
+    meta: dict[str, str] = field(default_factory=dict)
+    instances: dict[str, str] = field(default_factory=dict)
+    log: list[dict[str, str]] = field(default_factory=list)
+
+
+class MemoryRouteStore:
+    """A `RouteStore` in this process. Thread-safe.
+
+    `services` and `changes` are what a reader would find. `wipe()` empties it as FLUSHALL does, `available = False`
+    makes every call fail as a dead server does.
+    """
+
+    def __init__(self) -> None:
+        self.services: dict[ServiceKey, StoredService] = {}
+        self.changes: list[dict[str, str]] = []
+        self.available = True
+        self._lock = threading.Lock()
+        self._owner: WriterId | None = None
+        self._epoch = 0
+        self._last_epoch = 0
+        self._generation: str | None = None
+
+    def wipe(self) -> None:
+        """Forget everything, also who writes. Only the object itself still knows its last epoch."""
+        with self._lock:
+            self.services.clear()
+            self.changes.clear()
+            self._owner = None
+            self._epoch = 0
+            self._generation = None
+
+    def open(self, writer: WriterId, now_ms: int) -> Opened | Fenced:
+        with self._lock:
+            self._require_available()
+            owner = self._owner
+            if owner is not None and owner.job_id == writer.job_id and owner.attempt > writer.attempt:
+                return Fenced(owner, self._epoch)
+            if owner != writer:
+                self._epoch = self._last_epoch = max(self._epoch + 1, self._last_epoch + 1, now_ms)
+                self._owner = writer
+            if self._generation is None:
+                self._generation = f"life-{next(_lives)}"
+            return Opened(self._epoch, self._generation)
+
+    def generation(self) -> str | None:
+        with self._lock:
+            self._require_available()
+            return self._generation
+
+    def meta(self, service: ServiceKey) -> StoredMeta | None:
+        with self._lock:
+            self._require_available()
+            stored = self.services.get(service)
+            if stored is None:
+                return None
+            meta = stored.meta
+            return StoredMeta(
+                int(meta["revision"]), int(meta["epoch"]), meta["digest"], int(meta["event_time"]), meta["position"]
+            )
+
+    def publish(self, publication: Publication, epoch: int, now_ms: int) -> Outcome:
+        require_sense(publication)
+        with self._lock:
+            self._require_available()
+            refusal = self._refusal(publication, epoch)
+            if refusal is not None:
+                return refusal
+            if publication.op is ChangeOp.REMOVED:
+                self.services.pop(publication.service, None)
+            elif publication.op is ChangeOp.SNAPSHOT or publication.revision != publication.base:
+                stored = self.services.setdefault(publication.service, StoredService())
+                if publication.op is ChangeOp.SNAPSHOT:
+                    stored.route.clear()
+                    stored.instances.clear()
+                _merge(stored.route, publication.routes)
+                _merge(stored.instances, publication.instances)
+                stored.meta.update(meta_fields(publication, epoch, now_ms))
+                stored.log.append(log_fields(publication))
+            self.changes.append(encode_change(publication))
+            return Written()
+
+    def _refusal(self, publication: Publication, epoch: int) -> Outcome | None:
+        if self._owner is None:
+            return NotOpen()
+        if epoch != self._epoch:
+            return Fenced(self._owner, self._epoch)
+        stored = self.services.get(publication.service)
+        revision = int(stored.meta["revision"]) if stored is not None else 0
+        if publication.op is ChangeOp.SNAPSHOT:
+            return NeedSnapshot(revision) if publication.revision <= revision else None
+        return NeedSnapshot(revision) if publication.base != revision else None
+
+    def _require_available(self) -> None:
+        if not self.available:
+            raise StoreUnavailable("the store was told to be unavailable")
+
+
+def _merge(entries: dict[str, str], changes: Mapping[str, str | None]) -> None:
+    for name, text in changes.items():
+        if text is None:
+            entries.pop(name, None)
+        else:
+            entries[name] = text

@@ -1,0 +1,77 @@
+"""The two inputs of the route job as Flink SQL tables over Kafka.
+
+Both are read as raw bytes: what cannot be decoded must reach `dead-letter` as it was, so no format of Flink's may
+touch it first. Event time is Kafka's append time, and since the broker's clock is the same for every
+producer there is no out-of-orderness to wait for.
+
+The registry is always read from its beginning when there is no checkpointed position: its retention is
+unlimited, and folding a record again changes nothing. Heartbeats go on from the committed position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping
+
+from pyflink.table import StreamTableEnvironment
+
+REGISTRY = "registry"
+HEARTBEATS = "heartbeats"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KafkaEvents:
+    """Where the inputs are. `bounded` ends each at its present end: for tests and replays.
+
+    `parallelism` must not exceed the number of partitions of either topic: a reader without a partition never
+    emits a watermark, and no window would ever fire (FLINK-38477).
+    """
+
+    bootstrap: str
+    group_id: str
+    registry: str
+    heartbeat: str
+    parallelism: int = 1
+    properties: Mapping[str, str] = field(default_factory=dict)
+    bounded: bool = False
+
+    def create(self, tables: StreamTableEnvironment) -> None:
+        """Create the tables REGISTRY and HEARTBEATS: k, v (bytes), p (partition), o (offset), rt (append time)."""
+        self._table(tables, REGISTRY, self.registry, "earliest-offset")
+        self._table(tables, HEARTBEATS, self.heartbeat, "earliest-offset" if self.bounded else "group-offsets")
+
+    def _table(self, tables: StreamTableEnvironment, name: str, topic: str, start: str) -> None:
+        options = {
+            "connector": "kafka",
+            "topic": topic,
+            "key.format": "raw",
+            "key.fields": "k",
+            "value.format": "raw",
+            "value.fields-include": "EXCEPT_KEY",
+            "scan.startup.mode": start,
+            "scan.parallelism": str(self.parallelism),
+            "scan.topic-partition-discovery.interval": "10s",
+            **{f"properties.{key}": value for key, value in self.properties.items()},
+            "properties.bootstrap.servers": self.bootstrap,
+            "properties.group.id": self.group_id,
+            "properties.auto.offset.reset": "earliest",
+        }
+        if self.bounded:
+            options["scan.bounded.mode"] = "latest-offset"
+        listed = ", ".join(f"{_quote(key)} = {_quote(value)}" for key, value in options.items())
+        tables.execute_sql(
+            f"""
+            CREATE TEMPORARY TABLE {name} (
+                k BYTES,
+                v BYTES,
+                p INT METADATA FROM 'partition' VIRTUAL,
+                o BIGINT METADATA FROM 'offset' VIRTUAL,
+                rt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+                WATERMARK FOR rt AS rt
+            ) WITH ({listed})
+            """
+        )
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

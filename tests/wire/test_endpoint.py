@@ -1,0 +1,79 @@
+"""Entries of the Redis hashes: canonical bytes out, the same value back."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.wire.events import ALMOST_OURS, ANY_JSON, ATTRIBUTES, NOW, as_bytes
+from waypost.errors import DecodeError
+from waypost.model.events import Attributes
+from waypost.model.lifecycle import Declared, Health, Lease, Status
+from waypost.model.service import InstanceView
+from waypost.wire.endpoint import JsonRenderer, decode_endpoint, decode_instance, encode_endpoint, encode_instance
+
+PLACE = Attributes(address="10.1.2.3", port=8080, zone="a", node="n1", metadata={"b": "2", "a": "1"})
+
+
+def test_a_route_entry_is_written_as_in_the_contract() -> None:
+    assert encode_endpoint(PLACE, since=NOW) == (
+        '{"address":"10.1.2.3","port":8080,"weight":100,"zone":"a","node":"n1","metadata":{"a":"1","b":"2"},'
+        f'"since":{NOW},"held":false}}'
+    )
+
+
+@settings(deadline=None, max_examples=100)
+@given(ATTRIBUTES, st.integers(0, 2**53 - 1), st.booleans())
+def test_every_route_entry_survives(attributes: Attributes, since: int, held: bool) -> None:
+    text = encode_endpoint(attributes, since=since, held=held)
+
+    endpoint = decode_endpoint(text)
+
+    fields = {name: value for name, value in asdict(attributes).items() if name != "lease_seconds"}
+    assert asdict(endpoint) == {**fields, "since": since, "held": held}
+
+
+@settings(deadline=None, max_examples=60)
+@given(ATTRIBUTES, st.sampled_from(Declared), st.sampled_from(Health), st.sampled_from(Status), st.booleans())
+def test_every_instance_entry_survives(
+    attributes: Attributes, declared: Declared, health: Health, status: Status, routable: bool
+) -> None:
+    fields = {
+        **asdict(attributes), "source": "agent", "declared": declared, "health": health, "lease": Lease.LIVE,
+        "status": status, "routable": routable, "reason": "up", "since": NOW, "generation": NOW,
+    }  # fmt: skip
+
+    assert asdict(decode_instance(encode_instance(**fields))) == fields
+
+
+def test_the_renderer_says_why_an_instance_is_not_routable() -> None:
+    seen = InstanceView(
+        attributes=PLACE, source="agent", declared=Declared.UP, health=Health.PASS, lease=Lease.LAPSED, generation=NOW
+    )
+
+    known = decode_instance(JsonRenderer().instance(seen, NOW + 90_000))
+
+    assert (known.status, known.routable, known.reason) == (Status.DOWN, False, "lease-lapsed")
+    assert (known.since, known.generation) == (NOW + 90_000, NOW)
+    assert JsonRenderer().route(PLACE, NOW) == encode_endpoint(PLACE, since=NOW)
+
+
+@pytest.mark.parametrize("missing", ["address", "port", "weight", "zone", "node", "metadata", "since", "held"])
+def test_a_route_entry_without_one_of_its_fields_is_refused(missing: str) -> None:
+    doc = json.loads(encode_endpoint(PLACE, since=NOW))
+    del doc[missing]
+    with pytest.raises(DecodeError, match=f"{missing}-missing"):
+        decode_endpoint(as_bytes(doc))
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.binary(max_size=100) | ANY_JSON.map(as_bytes) | ALMOST_OURS.map(as_bytes))
+def test_any_bytes_are_an_entry_or_a_decode_error(value: bytes) -> None:
+    for decode in (decode_endpoint, decode_instance):
+        with suppress(DecodeError):
+            decode(value)

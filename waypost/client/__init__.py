@@ -1,0 +1,1 @@
+"""How a program reads the registry: local copies of route tables that outlive the registry."""

@@ -1,0 +1,9 @@
+"""A whole Waypost on one machine: real Kafka, Valkey and Flink, started, watched and stopped for you.
+
+For a laptop, a demo and the tests. It does *not* replace an orchestrator: everything runs on one
+machine as one user and listens on loopback only, without authentication.
+
+`control` is what the command line calls. `supervisor` is the one process that owns the others;
+`kafka`, `valkey`, `flink` and `witness` say how each part is started and how one asks for its health;
+`job` gets `jobs.route_table` running with the newest state; `process` knows processes, `state` the files.
+"""

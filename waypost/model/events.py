@@ -1,0 +1,126 @@
+"""What the log can say, already validated; `waypost.wire.registry` makes these from bytes.
+
+Every event carries the stamp of its record. Values are plain and immutable, so one event may be folded by
+several operators.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Mapping, Union
+
+from waypost.model.lifecycle import Declared, Health
+from waypost.model.names import ServiceKey
+from waypost.model.stamp import Stamp
+
+DEFAULT_LEASE_SECONDS = 90
+"""Three missed beats of 30 s, as Eureka and Kubernetes' node leases count them."""
+
+MIN_LEASE_SECONDS = 2
+MAX_LEASE_SECONDS = 86_400
+
+DEFAULT_WEIGHT = 100
+MAX_WEIGHT = 65_535
+"""What both Envoy (uint32) and Traefik (int) accept; a weight of 0 means: take no new requests."""
+
+MAX_SET_ENDPOINTS = 5_000
+
+DEFAULT_SOURCE = "default"
+
+
+class Op(str, Enum):
+    """What an instance-form registration event does."""
+
+    REGISTER = "register"
+    UPDATE = "update"
+    STATUS = "status"
+    DRAIN = "drain"
+    DEREGISTER = "deregister"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What a registration says of an instance besides its three facts."""
+
+    address: str
+    port: int
+    weight: int = DEFAULT_WEIGHT
+    zone: str = ""
+    node: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    lease_seconds: int = DEFAULT_LEASE_SECONDS
+
+
+UPDATABLE = ("address", "port", "weight", "zone", "node", "metadata", "lease_seconds")
+"""Fields an `op: update` may change, each on its own; all others stay as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceEvent:
+    """One instance-form registration event.
+
+    `attributes` is set for REGISTER only; `changes` (a subset of `UPDATABLE`) for UPDATE only; `declared` or
+    `health`, exactly one, for STATUS (and `declared` for REGISTER: UP unless the event says otherwise).
+    """
+
+    op: Op
+    service: ServiceKey
+    instance: str
+    stamp: Stamp
+    attributes: Attributes | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    declared: Declared | None = None
+    health: Health | None = None
+    source: str = DEFAULT_SOURCE
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetEvent:
+    """One service-form registration event: the whole set of endpoints of its `source`.
+
+    `endpoints` are (address, port) pairs without duplicates; the instance id of each is `address:port`.
+    `last_updated` is in seconds, chosen by the producer, and orders the sets of one source.
+    """
+
+    service: ServiceKey
+    stamp: Stamp
+    endpoints: tuple[tuple[str, int], ...]
+    healthy: bool
+    last_updated: int
+    source: str = DEFAULT_SOURCE
+    request_id: str = ""
+
+
+class LeaseFact(str, Enum):
+    """What the lease fold says of one registration."""
+
+    LAPSED = "lapsed"
+    RENEWED = "renewed"
+    HEALTH = "health"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTransition:
+    """A lease lapsed or lives again, or a beat reported another health than the one before.
+
+    `generation` is the stamp of the registration the lease belongs to: a transition of an older
+    registration is ignored by the route fold. `stamp` orders transitions of one generation: for HEALTH the
+    stamp of the beat, for the other two (end of the tick, -1, -1). `deadline` and `last_beat` (epoch ms; 0 =
+    never beat) say why, for LAPSED.
+    """
+
+    fact: LeaseFact
+    service: ServiceKey
+    instance: str
+    generation: Stamp
+    stamp: Stamp
+    health: Health | None = None
+    deadline: int = 0
+    last_beat: int = 0
+    lease_ms: int = 0
+
+
+RouteEvent = Union[InstanceEvent, SetEvent, LeaseTransition]
+"""Everything the route fold of a service accepts."""

@@ -1,0 +1,99 @@
+"""Who may write the tables.
+
+One *writer* is one execution attempt of one Flink job; all its subtasks share one epoch. The store keeps the
+epoch of the writer that opened last, and refuses everyone else, so a task that was paused for two minutes
+while its job was restarted elsewhere cannot overwrite what its successor wrote.
+
+This does not protect from a writer with a valid epoch and wrong state: that is what `base` in every
+publication and the catch-up rule after a restore are for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, Union
+
+from waypost.model.names import ServiceKey
+from waypost.model.route_table import Publication
+
+
+@dataclass(frozen=True, slots=True)
+class WriterId:
+    """One execution attempt of one job. `attempt` counts up within a job, from 0."""
+
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The publication is visible to readers."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeedSnapshot:
+    """The stored revision is not the publication's base; nothing was written."""
+
+    stored_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A newer writer owns the tables; nothing was written."""
+
+    owner: WriterId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotOpen:
+    """The store does not know any writer: it was wiped. Open again, then publish snapshots."""
+
+
+Outcome = Union[Written, NeedSnapshot, Fenced, NotOpen]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMeta:
+    """What the store holds of one service's `meta`, as far as a writer needs it."""
+
+    revision: int
+    epoch: int
+    digest: str
+    event_time: int
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """This writer owns the tables under `epoch`. `generation` names this life of the store: it changes
+    when the store was wiped, and only then."""
+
+    epoch: int
+    generation: str
+
+
+class RouteStore(Protocol):
+    """Where route tables become visible to gateways.
+
+    Every method raises `StoreUnavailable` when the store does not answer in time; a publication may then have
+    been written or not (the next one finds out by its base).
+    """
+
+    def open(self, writer: WriterId, now_ms: int) -> Opened | Fenced:
+        """Take over the tables. The epoch is the store's max(last epoch + 1, now_ms), or, for a
+        further subtask of the attempt that owns them already, that attempt's epoch. FENCED when a later
+        attempt of the same job opened before. Another job always takes over."""
+        ...
+
+    def generation(self) -> str | None:
+        """Return the name of this life of the store, None when no writer has opened it yet."""
+        ...
+
+    def meta(self, service: ServiceKey) -> StoredMeta | None:
+        """Return what is stored of a service, None when nothing is."""
+        ...
+
+    def publish(self, publication: Publication, epoch: int, now_ms: int) -> Outcome:
+        """Make one publication visible, atomically."""
+        ...

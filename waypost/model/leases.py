@@ -1,0 +1,281 @@
+"""The lease fold of one shard: who beats, whose lease ran out.
+
+Input is one row per tick with all beats of the shard's instances in it, plus the registrations of these
+instances. The tick row is the clock: nothing lapses between rows, and without rows nothing lapses at all.
+
+This fold only *proposes* a lapse. Whether beats could have arrived at all is known to the gate, which sees every
+shard; see `waypost.model.gate`.
+
+    deadline = max(registration, last beat) + lease          all in append time
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Iterable, NamedTuple
+
+from waypost.model.beats import Beat
+from waypost.model.events import InstanceEvent, LeaseFact, LeaseTransition, Op
+from waypost.model.lifecycle import Health
+from waypost.model.names import ServiceKey
+from waypost.model.stamp import ORIGIN, Stamp
+
+UNKNOWN_MEMORY_MS = 3600 * 1000
+"""How long a beat of an unregistered id is remembered. The contract dead-letters such an id once an hour, so it has
+to be remembered that long anyway; and a replay may read an hour of beats before it reads the registration."""
+
+UNKNOWN_WAIT_MS = 90 * 1000
+"""How long an unknown id waits for its registration before it is reported: one default lease."""
+
+MAX_UNKNOWN = 10_000
+"""Unknown ids remembered per shard, so that a producer inventing ids cannot fill the state; ids beyond are
+reported at once, every tick."""
+
+NEVER = 1 << 62
+
+
+class TimedBeat(NamedTuple):
+    """One beat of one instance with its place on the log."""
+
+    instance: str
+    stamp: Stamp
+    beat: Beat
+    raw: str = "{}"
+
+
+@dataclass(slots=True)
+class Lease:
+    """The lease of one registration."""
+
+    service: ServiceKey
+    generation: Stamp
+    lease_ms: int
+    last_beat: int = 0
+    lapsed: bool = False
+    health: Health | None = None
+
+    @property
+    def deadline(self) -> int:
+        """When the lease ends unless a beat comes before, epoch ms of the log."""
+        return max(self.generation.at, self.last_beat) + self.lease_ms
+
+
+@dataclass(slots=True)
+class UnknownBeat:
+    """Beats under an id that nothing registered: since when, the newest one, and when that was last reported."""
+
+    first: int
+    newest: TimedBeat
+    reported: int = 0
+
+    @property
+    def due(self) -> int:
+        """When it is to be reported, given that a beat came since the last report."""
+        return max(self.first + UNKNOWN_WAIT_MS, self.reported + UNKNOWN_MEMORY_MS if self.reported else 0)
+
+
+class Reject(NamedTuple):
+    """A beat that could renew nothing, and why; it belongs on `dead-letter`."""
+
+    beat: TimedBeat
+    reason: str
+
+
+@dataclass(slots=True)
+class TickResult:
+    """What one tick row did to the shard.
+
+    `renewals` pass whatever the gate thinks of lapses. `first_beat` and `last_beat` (append time, 0 = none) cover
+    beats of registered instances only; `unknown` and `late` count the beats of ids never registered and of ids
+    deregistered before.
+    """
+
+    lapses: list[LeaseTransition] = field(default_factory=list)
+    renewals: list[LeaseTransition] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    first_beat: int = 0
+    last_beat: int = 0
+    renewed: int = 0
+    unknown: int = 0
+    late: int = 0
+
+
+@dataclass(slots=True)
+class LeaseShard:
+    """All leases of one shard, by instance id. One id may be registered in several services."""
+
+    leases: dict[str, list[Lease]] = field(default_factory=dict)
+    removed: dict[str, dict[ServiceKey, Stamp]] = field(default_factory=dict)
+    unknown: dict[str, UnknownBeat] = field(default_factory=dict)
+    next_deadline: int = NEVER
+    """No live lease ends before this. Beats only move deadlines away, so the bound stays true and the shard is
+    searched for lapses only when it is reached."""
+    next_report: int = NEVER
+    """No unknown id is to be reported or forgotten before this."""
+
+    def register(self, event: InstanceEvent) -> bool:
+        """Fold one registration event and tell whether the directory changed. Order does not matter."""
+        if event.op is Op.REGISTER:
+            assert event.attributes is not None
+            return self._grant(event.instance, event.service, event.stamp, event.attributes.lease_seconds * 1000)
+        if event.op is Op.DEREGISTER:
+            return self._remove(event.instance, event.service, event.stamp)
+        if event.op is Op.UPDATE and "lease_seconds" in event.changes:
+            lease = self._find(event.instance, event.service)
+            if lease is None or event.stamp < lease.generation:
+                return False
+            lease.lease_ms = event.changes["lease_seconds"] * 1000
+            self.next_deadline = min(self.next_deadline, lease.deadline)
+            return True
+        return False
+
+    def _find(self, instance: str, service: ServiceKey) -> Lease | None:
+        return next((x for x in self.leases.get(instance, ()) if x.service == service), None)
+
+    def _grant(self, instance: str, service: ServiceKey, generation: Stamp, lease_ms: int) -> bool:
+        if generation <= self.removed.get(instance, {}).get(service, ORIGIN):
+            return False
+        lease = self._find(instance, service)
+        if lease is None:
+            lease = Lease(service, generation, lease_ms)
+            self.leases.setdefault(instance, []).append(lease)
+        elif generation <= lease.generation:
+            return False
+        else:
+            lease.generation, lease.lease_ms = generation, lease_ms
+            lease.lapsed, lease.health = False, None
+        waiting = self.unknown.pop(instance, None)
+        if waiting is not None:
+            lease.last_beat = max(lease.last_beat, waiting.newest.stamp.at)
+        self.next_deadline = min(self.next_deadline, lease.deadline)
+        return True
+
+    def _remove(self, instance: str, service: ServiceKey, stamp: Stamp) -> bool:
+        if stamp <= self.removed.get(instance, {}).get(service, ORIGIN):
+            return False
+        self.removed.setdefault(instance, {})[service] = stamp
+        lease = self._find(instance, service)
+        if lease is not None and lease.generation < stamp:
+            self.leases[instance].remove(lease)
+            if not self.leases[instance]:
+                del self.leases[instance]
+        return True
+
+    def tick(self, end: int, beats: Iterable[TimedBeat]) -> TickResult:
+        """Fold one tick's beats, then find the leases that ended at or before `end`.
+
+        `beats` may come in any order. A beat logged before the registration it would renew is too old to do so.
+        """
+        result = TickResult()
+        for timed in beats:
+            self._beat(timed, result)
+        if end >= self.next_deadline:
+            self._lapse(end, result)
+        if end >= self.next_report:
+            self._report(end, result)
+        return result
+
+    def _beat(self, timed: TimedBeat, result: TickResult) -> None:
+        instance, stamp, beat, _ = timed
+        leases = self.leases.get(instance)
+        if leases is None:
+            self._wait(timed, result)
+            return
+        if beat.service or beat.namespace:
+            leases = [
+                x
+                for x in leases
+                if (not beat.service or x.service.service == beat.service)
+                and (not beat.namespace or x.service.namespace == beat.namespace)
+            ]
+            if not leases:
+                self._wait(timed, result)
+                return
+        if len(leases) > 1 and len({x.service.namespace for x in leases}) > 1:
+            result.rejects.append(Reject(timed, "ambiguous-namespace"))
+            return
+        result.renewed += 1
+        result.first_beat = min(result.first_beat or stamp.at, stamp.at)
+        result.last_beat = max(result.last_beat, stamp.at)
+        for lease in leases:
+            if stamp < lease.generation or stamp.at < lease.last_beat:
+                continue
+            lease.last_beat = stamp.at
+            if lease.lapsed:
+                lease.lapsed = False
+                self.next_deadline = min(self.next_deadline, lease.deadline)
+                result.renewals.append(_transition(LeaseFact.RENEWED, instance, lease, stamp))
+            if beat.health is not None and beat.health is not lease.health:
+                lease.health = beat.health
+                result.renewals.append(_transition(LeaseFact.HEALTH, instance, lease, stamp))
+
+    def _wait(self, timed: TimedBeat, result: TickResult) -> None:
+        if timed.instance in self.removed:
+            result.late += 1
+            return
+        result.unknown += 1
+        waiting = self.unknown.get(timed.instance)
+        if waiting is not None:
+            if timed.stamp > waiting.newest.stamp:
+                waiting.newest = timed
+        elif len(self.unknown) < MAX_UNKNOWN:
+            waiting = self.unknown[timed.instance] = UnknownBeat(timed.stamp.at, timed)
+        else:
+            result.rejects.append(Reject(timed, "unknown-instance"))
+            return
+        self.next_report = min(self.next_report, waiting.due)
+
+    def _lapse(self, end: int, result: TickResult) -> None:
+        bound = NEVER
+        for instance, leases in self.leases.items():
+            for lease in leases:
+                if lease.lapsed:
+                    continue
+                deadline = lease.deadline
+                if deadline <= end:
+                    lease.lapsed = True
+                    result.lapses.append(_transition(LeaseFact.LAPSED, instance, lease, Stamp(end)))
+                elif deadline < bound:
+                    bound = deadline
+        self.next_deadline = bound
+
+    def _report(self, end: int, result: TickResult) -> None:
+        bound = NEVER
+        for instance, waiting in list(self.unknown.items()):
+            seen = waiting.newest.stamp.at
+            if seen > waiting.reported and end >= waiting.due:
+                waiting.reported = end
+                result.rejects.append(Reject(waiting.newest, "unknown-instance"))
+            if seen + UNKNOWN_MEMORY_MS <= end:
+                del self.unknown[instance]
+            else:
+                bound = min(bound, waiting.due if seen > waiting.reported else seen + UNKNOWN_MEMORY_MS)
+        self.next_report = bound
+
+    def forget(self, before: int) -> None:
+        """Drop tombstones older than `before` (epoch ms of the log)."""
+        for instance, stamps in list(self.removed.items()):
+            kept = {service: stamp for service, stamp in stamps.items() if stamp.at >= before}
+            if kept:
+                self.removed[instance] = kept
+            else:
+                del self.removed[instance]
+
+    def last_beats(self) -> array[int]:
+        """Return the last beat of every lease in directory order: the part of the state every tick changes."""
+        return array("q", [lease.last_beat for leases in self.leases.values() for lease in leases])
+
+
+def _transition(fact: LeaseFact, instance: str, lease: Lease, stamp: Stamp) -> LeaseTransition:
+    return LeaseTransition(
+        fact=fact,
+        service=lease.service,
+        instance=instance,
+        generation=lease.generation,
+        stamp=stamp,
+        health=lease.health if fact is LeaseFact.HEALTH else None,
+        deadline=lease.deadline if fact is LeaseFact.LAPSED else 0,
+        last_beat=lease.last_beat,
+        lease_ms=lease.lease_ms,
+    )

@@ -1,0 +1,114 @@
+"""The law of an instance's life: everything that decides its visible status is in this file.
+
+An instance is three independent facts, each last-writer-wins by stamp:
+
+    declared   what its owner or an operator says   STARTING UP DOWN OUT_OF_SERVICE DRAINING REMOVED
+    health     what a checker or its beats say      PASS FAIL UNKNOWN
+    lease      whether it still beats               LIVE LAPSED NONE (never leased)
+
+Nothing else may be stored about its status. The five statuses people see are a *view* of the facts
+(`view`), and so is the single question the gateway asks (`is_routable`). A failed health check makes an UP
+instance look DOWN and a passed one makes it look UP again, but no beat and no check can lift
+OUT_OF_SERVICE or DRAINING, because those live in another fact.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Declared(str, Enum):
+    """What the registration events say."""
+
+    STARTING = "STARTING"
+    UP = "UP"
+    DOWN = "DOWN"
+    OUT_OF_SERVICE = "OUT_OF_SERVICE"
+    DRAINING = "DRAINING"
+    REMOVED = "REMOVED"
+
+
+class Health(str, Enum):
+    """What a checker, or a beat that carries a status, says."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+class Lease(str, Enum):
+    """Whether the lease holds. NONE: the instance was declared as part of a set and has no lease."""
+
+    LIVE = "live"
+    LAPSED = "lapsed"
+    NONE = "none"
+
+
+class Status(str, Enum):
+    """What people see."""
+
+    STARTING = "STARTING"
+    UP = "UP"
+    DOWN = "DOWN"
+    OUT_OF_SERVICE = "OUT_OF_SERVICE"
+    DRAINING = "DRAINING"
+    REMOVED = "REMOVED"
+
+
+# An UP instance is seen by its other two facts; every other declaration is seen as it is.
+UP_VIEW: dict[tuple[Health, Lease], tuple[Status, str]] = {
+    (Health.PASS, Lease.LIVE): (Status.UP, "up"),
+    (Health.PASS, Lease.NONE): (Status.UP, "up"),
+    (Health.UNKNOWN, Lease.LIVE): (Status.UP, "up"),
+    (Health.UNKNOWN, Lease.NONE): (Status.UP, "up"),
+    (Health.FAIL, Lease.LIVE): (Status.DOWN, "health-failed"),
+    (Health.FAIL, Lease.NONE): (Status.DOWN, "health-failed"),
+    (Health.FAIL, Lease.LAPSED): (Status.DOWN, "health-failed"),
+    (Health.PASS, Lease.LAPSED): (Status.DOWN, "lease-lapsed"),
+    (Health.UNKNOWN, Lease.LAPSED): (Status.DOWN, "lease-lapsed"),
+}
+
+DECLARED_VIEW: dict[Declared, tuple[Status, str]] = {
+    Declared.STARTING: (Status.STARTING, "starting"),
+    Declared.DOWN: (Status.DOWN, "declared-down"),
+    Declared.OUT_OF_SERVICE: (Status.OUT_OF_SERVICE, "out-of-service"),
+    Declared.DRAINING: (Status.DRAINING, "draining"),
+    Declared.REMOVED: (Status.REMOVED, "deregistered"),
+}
+
+# What each word in an `op: status` event or in a beat's `status` field says, and about which fact.
+HEALTH_WORDS: dict[str, Health] = {
+    "pass": Health.PASS,
+    "healthy": Health.PASS,
+    "fail": Health.FAIL,
+    "unhealthy": Health.FAIL,
+    "unknown": Health.UNKNOWN,
+}
+
+# A beat only ever speaks of health. One that repeats a declaration (an agent echoing OUT_OF_SERVICE)
+# renews the lease and changes nothing else.
+BEAT_WORDS: dict[str, Health | None] = {
+    **HEALTH_WORDS,
+    "up": Health.PASS,
+    "down": Health.FAIL,
+    "starting": None,
+    "out_of_service": None,
+    "draining": None,
+}
+
+
+def view(declared: Declared, health: Health, lease: Lease, *, held: bool = False) -> tuple[Status, str]:
+    """Return the visible status and the reason for it, a stable slug.
+
+    `held` says that the brake keeps a lapsed instance routable; it is then seen as UP with reason `held`.
+    """
+    if declared is not Declared.UP:
+        return DECLARED_VIEW[declared]
+    if held and lease is Lease.LAPSED and health is not Health.FAIL:
+        return Status.UP, "held"
+    return UP_VIEW[health, lease]
+
+
+def is_routable(declared: Declared, health: Health, lease: Lease, *, held: bool = False) -> bool:
+    """Tell whether gateways may send requests: exactly when the instance is seen as UP."""
+    return view(declared, health, lease, held=held)[0] is Status.UP

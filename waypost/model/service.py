@@ -1,0 +1,443 @@
+"""The route fold of one service: what the log says of its instances, and what to publish because of it.
+
+The fold is a last-writer-wins map. Every fact carries the stamp of the record that stated it and gives way only
+to a higher stamp, so records may arrive in any order and any number of times: the facts end the same. A fact
+about an instance that is not registered (yet) is kept and takes effect when the registration arrives.
+
+An endpoint is in the table because an instance-form registration says so, or, when there is none, because a
+service-form set lists it. So a set never touches what another source registered, and never leaves anything
+behind when it changes.
+
+Time is an argument, storage is a port (`ServiceStore`): the Flink operator backs it with keyed state, tests with
+dictionaries. Nothing here publishes; `ServiceFold.plan` says what should be published, and `done` is called
+once it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Iterable, Mapping, MutableMapping, Protocol
+
+from waypost.model.events import (
+    Attributes,
+    InstanceEvent,
+    LeaseFact,
+    LeaseTransition,
+    Op,
+    RouteEvent,
+    SetEvent,
+)
+from waypost.model.lifecycle import Declared, Health, Lease, is_routable
+from waypost.model.names import ServiceKey
+from waypost.model.route_table import Answer, ChangeOp, Publication, entry_digest
+from waypost.model.stamp import ORIGIN, Cause, Stamp
+
+TOMBSTONE_MS = 24 * 3600 * 1000
+"""How long a deregistration is remembered. Must outlast the longest replay that may still bring an older
+record of the same instance; a day covers a restore from yesterday's savepoint."""
+
+
+@dataclass(slots=True)
+class InstanceFacts:
+    """Everything the log said of one instance id by instance-form events and by its lease.
+
+    `generation` is the stamp of the newest registration, `removed` that of the newest deregistration; whichever is
+    higher decides whether the id is registered. Every other fact counts only if it was stated after the newest
+    registration: what was said of an earlier process under the same id says nothing of this one.
+    """
+
+    generation: Stamp = ORIGIN
+    attributes: Attributes | None = None
+    initial: Declared = Declared.UP
+    source: str = ""
+    removed: Stamp = ORIGIN
+    changes: dict[str, tuple[Stamp, Any]] = field(default_factory=dict)
+    declared: Declared = Declared.UP
+    declared_stamp: Stamp = ORIGIN
+    health: Health = Health.UNKNOWN
+    health_stamp: Stamp = ORIGIN
+    lapsed: bool = False
+    lease_generation: Stamp = ORIGIN
+    lease_stamp: Stamp = ORIGIN
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the instance form currently speaks for this id (a tombstone or a stray fact does not)."""
+        return self.attributes is not None and self.generation > self.removed
+
+    @property
+    def effective_declared(self) -> Declared:
+        """What was declared since the registration, or with it."""
+        return self.declared if self.declared_stamp > self.generation else self.initial
+
+    @property
+    def effective_health(self) -> Health:
+        """The health reported since the registration."""
+        return self.health if self.health_stamp > self.generation else Health.UNKNOWN
+
+    @property
+    def effective_lease(self) -> Lease:
+        """Whether the lease of this very registration lapsed: a new registration starts a new lease."""
+        return Lease.LAPSED if self.lapsed and self.lease_generation == self.generation else Lease.LIVE
+
+    @property
+    def effective_attributes(self) -> Attributes:
+        """The registration with the updates made since."""
+        assert self.attributes is not None
+        changes = {name: value for name, (stamp, value) in self.changes.items() if stamp > self.generation}
+        return replace(self.attributes, **changes) if changes else self.attributes
+
+    @property
+    def last_stamp(self) -> Stamp:
+        """The newest stamp of any fact: what the age of a tombstone is counted from."""
+        return max(self.generation, self.removed, self.declared_stamp, self.health_stamp, self.lease_stamp)
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSet:
+    """The newest service-form set of one source. An empty one is kept: it orders later ones."""
+
+    stamp: Stamp
+    last_updated: int
+    healthy: bool
+    endpoints: Mapping[str, tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the store holds of one instance: the digest of its route entry (0: not routable) and since when
+    it has been so, in epoch ms of the log."""
+
+    route_digest: int
+    since: int
+
+
+_NOTHING = Published(0, 0)
+
+
+@dataclass(slots=True)
+class Header:
+    """What the fold knows of the service as a whole."""
+
+    revision: int = 0
+    event_time: int = 0
+    position: Stamp = ORIGIN
+    digest: int = 0
+    endpoints: int = 0
+    sets: int = 0
+
+
+@dataclass(slots=True)
+class Pending:
+    """What was folded and not yet published. `snapshot` asks for a whole table at the next occasion."""
+
+    dirty: dict[str, None] = field(default_factory=dict)
+    causes: list[Cause] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    rule: str = ""
+    snapshot: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.dirty or self.answers or self.snapshot)
+
+
+class ServiceStore(Protocol):
+    """Where one service's state lives. The mappings write through; `header` and `pending` are written back by
+    the owner of the store after use."""
+
+    header: Header
+    pending: Pending
+    instances: MutableMapping[str, InstanceFacts]
+    sets: MutableMapping[str, DeclaredSet]
+    published: MutableMapping[str, Published]
+
+
+class Renderer(Protocol):
+    """Turns facts into the JSON that readers see; `waypost.wire.endpoint` has the real one."""
+
+    def route(self, attributes: Attributes, since: int) -> str: ...
+
+    def instance(self, view: InstanceView, since: int) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """One known instance with its three facts, as people see it."""
+
+    attributes: Attributes
+    source: str
+    declared: Declared
+    health: Health
+    lease: Lease
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A publication, and what `Published` will say of each instance once the store has it."""
+
+    publication: Publication
+    after: Mapping[str, Published]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one event. `reason` is a stable slug.
+
+    `dead` says that the record can have no effect and belongs on `dead-letter`.
+    """
+
+    applied: bool
+    reason: str
+    dead: bool = False
+
+
+APPLIED = Verdict(True, "applied")
+SUPERSEDED = Verdict(False, "superseded")
+STALE_SET = Verdict(False, "stale-last-updated", dead=True)
+UNKNOWN_INSTANCE = Verdict(False, "unknown-instance", dead=True)
+OLD_GENERATION = Verdict(False, "old-generation")
+ALREADY_GONE = Verdict(False, "already-deregistered")
+
+MAX_CAUSES = 16
+"""Causes listed per publication; a storm that merges thousands of records names the first ones."""
+
+
+class ServiceFold:
+    """The fold of one service over its store."""
+
+    def __init__(self, service: ServiceKey, store: ServiceStore, renderer: Renderer) -> None:
+        self.service = service
+        self._store = store
+        self._renderer = renderer
+
+    # -- folding ---------------------------------------------------------------------------------------
+
+    def apply(self, event: RouteEvent, cause: Cause | None = None) -> Verdict:
+        """Fold one event and return what became of it. Folding it again changes nothing."""
+        store = self._store
+        if isinstance(event, InstanceEvent):
+            verdict, touched = self._apply_instance(event)
+            rule = event.op.value
+        elif isinstance(event, SetEvent):
+            verdict, touched = self._apply_set(event)
+            rule = "set"
+        else:
+            verdict, touched = self._apply_lease(event)
+            rule = f"lease-{event.fact.value}" if event.fact is not LeaseFact.HEALTH else "beat-health"
+        header, pending = store.header, store.pending
+        if event.stamp > header.position:
+            header.position = event.stamp
+        header.event_time = max(header.event_time, event.stamp.at)
+        if touched:
+            pending.dirty.update(dict.fromkeys(touched))
+            pending.rule = rule
+            if cause is not None and len(pending.causes) < MAX_CAUSES:
+                pending.causes.append(cause)
+        request_id = "" if isinstance(event, LeaseTransition) else event.request_id
+        if request_id:
+            pending.answers.append(Answer(request_id, verdict.applied, verdict.reason))
+        return verdict
+
+    def _apply_instance(self, event: InstanceEvent) -> tuple[Verdict, Iterable[str]]:
+        facts = self._store.instances.get(event.instance) or InstanceFacts()
+        was_registered = facts.is_registered
+        if not _state(facts, event):
+            return SUPERSEDED, ()
+        self._store.instances[event.instance] = facts
+        if facts.is_registered or was_registered:
+            return APPLIED, (event.instance,)
+        # Nothing registered this id, or it is gone. The fact is kept, in case the log still brings the
+        # registration (producers that do not key by service), but as of now the record has no effect.
+        return (ALREADY_GONE if facts.attributes and event.op is Op.DEREGISTER else UNKNOWN_INSTANCE), ()
+
+    def _apply_set(self, event: SetEvent) -> tuple[Verdict, Iterable[str]]:
+        sets = self._store.sets
+        old = sets.get(event.source)
+        if old is not None:
+            if event.last_updated < old.last_updated:
+                return (STALE_SET if event.stamp > old.stamp else SUPERSEDED), ()
+            if event.last_updated == old.last_updated and event.stamp <= old.stamp:
+                return SUPERSEDED, ()
+        new = DeclaredSet(
+            event.stamp,
+            event.last_updated,
+            event.healthy,
+            {f"{address}:{port}": (address, port) for address, port in event.endpoints},
+        )
+        sets[event.source] = new
+        if old is None:
+            self._store.header.sets += 1
+            return APPLIED, new.endpoints
+        if old.healthy == new.healthy:
+            return APPLIED, old.endpoints.keys() ^ new.endpoints.keys()
+        return APPLIED, old.endpoints.keys() | new.endpoints.keys()
+
+    def _apply_lease(self, event: LeaseTransition) -> tuple[Verdict, Iterable[str]]:
+        facts = self._store.instances.get(event.instance) or InstanceFacts()
+        if event.generation < facts.generation:
+            return OLD_GENERATION, ()
+        if event.fact is LeaseFact.HEALTH:
+            assert event.health is not None
+            if event.stamp <= facts.health_stamp:
+                return SUPERSEDED, ()
+            facts.health, facts.health_stamp = event.health, event.stamp
+        else:
+            if (event.generation, event.stamp) <= (facts.lease_generation, facts.lease_stamp):
+                return SUPERSEDED, ()
+            facts.lapsed = event.fact is LeaseFact.LAPSED
+            facts.lease_generation, facts.lease_stamp = event.generation, event.stamp
+        self._store.instances[event.instance] = facts
+        return APPLIED, ((event.instance,) if facts.is_registered else ())
+
+    # -- what readers should see -----------------------------------------------------------------------
+
+    def view(self, instance: str) -> InstanceView | None:
+        """Return what is known of one instance, None when nothing speaks for it."""
+        facts = self._store.instances.get(instance)
+        if facts is not None and facts.is_registered:
+            return InstanceView(
+                attributes=facts.effective_attributes,
+                source=facts.source,
+                declared=facts.effective_declared,
+                health=facts.effective_health,
+                lease=facts.effective_lease,
+                generation=facts.generation.at,
+            )
+        if not self._store.header.sets:
+            return None
+        claims = [(s.stamp, source, s) for source, s in self._store.sets.items() if instance in s.endpoints]
+        if not claims:
+            return None
+        # Several sources may list one endpoint: it is healthy as long as one of them says so.
+        stamp, source, declared_set = max(claims, key=lambda claim: (claim[2].healthy, claim[0]))
+        address, port = declared_set.endpoints[instance]
+        return InstanceView(
+            attributes=Attributes(address=address, port=port),
+            source=source,
+            declared=Declared.UP,
+            health=Health.PASS if declared_set.healthy else Health.FAIL,
+            lease=Lease.NONE,
+            generation=stamp.at,
+        )
+
+    def ids(self) -> set[str]:
+        """Return every instance id that something speaks for."""
+        found = {i for i, facts in self._store.instances.items() if facts.is_registered}
+        if self._store.header.sets:
+            for declared_set in self._store.sets.values():
+                found.update(declared_set.endpoints)
+        return found
+
+    def plan(self, *, above: int = 0) -> Plan | None:
+        """Return what brings the store up to date, None when nothing is pending.
+
+        `above` is a revision the store is known to hold (after NEED_SNAPSHOT): the result is then a snapshot
+        with a higher one. Planning changes nothing; call `done` when the store has it.
+        """
+        header, pending = self._store.header, self._store.pending
+        if above or pending.snapshot:
+            return self._plan(ChangeOp.SNAPSHOT, sorted(self.ids()), max(header.revision, above))
+        if not pending:
+            return None
+        return self._plan(ChangeOp.DELTA, pending.dirty, header.revision)
+
+    def _plan(self, op: ChangeOp, ids: Iterable[str], floor: int) -> Plan:
+        header, pending = self._store.header, self._store.pending
+        is_delta = op is ChangeOp.DELTA
+        routes: dict[str, str | None] = {}
+        instances: dict[str, str | None] = {}
+        after: dict[str, Published] = {}
+        total, count = (header.digest, header.endpoints) if is_delta else (0, 0)
+        for instance in ids:
+            before = self._store.published.get(instance, _NOTHING)
+            view = self.view(instance)
+            routable = view is not None and is_routable(view.declared, view.health, view.lease)
+            since = before.since if routable == bool(before.route_digest) else header.event_time
+            if view is None:
+                instances[instance] = None
+                route = None
+            else:
+                instances[instance] = self._renderer.instance(view, since)
+                route = self._renderer.route(view.attributes, since) if routable else None
+            entry = Published(entry_digest(instance, route) if route is not None else 0, since)
+            if view is not None:
+                after[instance] = entry
+            replaced = before.route_digest if is_delta else 0
+            if entry.route_digest != replaced:
+                routes[instance] = route
+                total ^= entry.route_digest ^ replaced
+                count += (entry.route_digest != 0) - (replaced != 0)
+        writes = bool(instances) or not is_delta
+        publication = Publication(
+            service=self.service,
+            op=op,
+            base=header.revision,
+            revision=max(floor + 1, header.event_time * 1000) if writes else header.revision,
+            event_time=header.event_time,
+            routes=routes,
+            instances=instances,
+            digest=total,
+            endpoints=count,
+            rule=pending.rule or "resync",
+            causes=tuple(pending.causes),
+            answers=tuple(pending.answers),
+            position=":".join(map(str, header.position)),
+        )
+        return Plan(publication, after)
+
+    def done(self, plan: Plan) -> None:
+        """Take note that the store holds `plan.publication`."""
+        header, known, publication = self._store.header, self._store.published, plan.publication
+        gone = publication.instances.keys() - plan.after.keys()
+        if publication.op is ChangeOp.SNAPSHOT:
+            gone = set(known) - plan.after.keys()
+        for instance in gone:
+            known.pop(instance, None)
+        for instance, entry in plan.after.items():
+            known[instance] = entry
+        header.revision = publication.revision
+        header.digest = publication.digest
+        header.endpoints = publication.endpoints
+        self._store.pending = Pending()
+
+    # -- housekeeping ----------------------------------------------------------------------------------
+
+    def purge(self, now: int) -> int:
+        """Forget tombstones and stray facts older than `TOMBSTONE_MS` and return how many; `now` is log time."""
+        old = [
+            instance
+            for instance, facts in self._store.instances.items()
+            if not facts.is_registered and facts.last_stamp.at < now - TOMBSTONE_MS
+        ]
+        for instance in old:
+            del self._store.instances[instance]
+        return len(old)
+
+
+def _state(facts: InstanceFacts, event: InstanceEvent) -> bool:
+    """Write what `event` states into `facts` wherever it is newer, and tell whether it was anywhere."""
+    stamp = event.stamp
+    newer = False
+    if event.op is Op.REGISTER and stamp > facts.generation:
+        assert event.attributes is not None and event.declared is not None
+        facts.generation, facts.attributes, facts.source = stamp, event.attributes, event.source
+        facts.initial = event.declared
+        facts.changes = {name: change for name, change in facts.changes.items() if change[0] > stamp}
+        return True
+    if event.op is Op.DEREGISTER and stamp > facts.removed:
+        facts.removed = stamp
+        return True
+    for name, value in event.changes.items():
+        if stamp > facts.changes.get(name, (facts.generation,))[0]:
+            facts.changes[name] = (stamp, value)
+            newer = True
+    if event.op in (Op.DRAIN, Op.STATUS):
+        declared = Declared.DRAINING if event.op is Op.DRAIN else event.declared
+        if declared is not None and stamp > facts.declared_stamp:
+            facts.declared, facts.declared_stamp = declared, stamp
+            newer = True
+        if event.health is not None and stamp > facts.health_stamp:
+            facts.health, facts.health_stamp = event.health, stamp
+            newer = True
+    return newer

@@ -1,0 +1,23 @@
+"""Which shard of the lease fold owns an instance id.
+
+The SQL on the JVM and Python must agree, so this is Java's `String.hashCode` (what Flink SQL's `HASH_CODE`
+returns) taken modulo the number of shards, never negative. Ids are ASCII, where Java's UTF-16 units are code
+points; a test compares the two on the real Flink.
+"""
+
+from __future__ import annotations
+
+WITNESS_PREFIX = "_witness/"
+
+
+def java_hash(text: str) -> int:
+    """Return Java's `text.hashCode()` as a signed 32-bit number."""
+    value = 0
+    for unit in text:
+        value = (31 * value + ord(unit)) & 0xFFFFFFFF
+    return value - 0x1_0000_0000 if value >= 0x8000_0000 else value
+
+
+def shard_of(instance: str, shards: int) -> int:
+    """Return the shard of `instance`, 0 … shards-1."""
+    return java_hash(instance) % shards

@@ -1,0 +1,331 @@
+"""The topics Waypost works with, as data: who needs which settings, and why.
+
+`check_topics` is what a job does at its start; `ensure_topics` is what a laptop does instead of an
+administrator. Neither lowers anything: retention, partitions and replication beyond ours are left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from waypost.errors import TopicError
+
+REGISTRY = "registry"
+HEARTBEAT = "heartbeat"
+ISOLATION = "isolation"
+ALERTS = "alerts"
+ROUTE_CHANGES = "route_changes"
+REPAIR_ACTIONS = "repair_actions"
+REPAIR_RESULTS = "repair_results"
+CONFIG = "config"
+DEAD_LETTER = "dead_letter"
+
+PARTITIONS = 4
+"""Enough for a few hundred thousand beats/s, few enough for a laptop. Grow a topic rather before than after."""
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting of a topic: what `ensure_topics` writes, what `check_topics` accepts, and why."""
+
+    value: str
+    why: str
+    at_least: int | None = None
+    """Also right: any number from here on. `-1` (without limit) passes as well."""
+    at_most: int | None = None
+
+    def accepts(self, actual: str | None) -> bool:
+        if actual == self.value:
+            return True
+        if actual is None or self.at_least is None:
+            return False
+        try:
+            number = int(actual)
+        except ValueError:
+            return False
+        if number == -1:
+            return self.at_most is None
+        return number >= self.at_least and (self.at_most is None or number <= self.at_most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topic:
+    """One topic. `role` is what it is for; `name` is what this installation calls it."""
+
+    role: str
+    name: str
+    partitions: int = PARTITIONS
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Something about a topic that would make a job wrong, with the command that mends it."""
+
+    topic: str
+    what: str
+    why: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"topic {self.topic}: {self.what}. {self.why} Mend it with: {self.fix}"
+
+
+_BROKERS_CLOCK = Setting(
+    value="LogAppendTime",
+    why="Leases are counted on the broker's clock; with the producers' clocks one wrong clock expires a fleet.",
+)
+_FOR_EVER = "A registration without heartbeats must survive any rebuild of the tables, however old it is."
+
+
+def default_topics(names: Mapping[str, str] | None = None) -> dict[str, Topic]:
+    """Return all topics by role. `names` (role → name) renames; raises `TopicError` for a role we do not know."""
+    topics = {topic.role: topic for topic in _all()}
+    for role, name in (names or {}).items():
+        if role not in topics:
+            raise TopicError(f"no topic has the role {role!r}; there are {', '.join(topics)}")
+        topics[role] = replace(topics[role], name=name)
+    return topics
+
+
+def _all() -> Iterator[Topic]:
+    yield Topic(
+        role=REGISTRY,
+        name="service-registry",
+        settings={
+            "message.timestamp.type": _BROKERS_CLOCK,
+            "cleanup.policy": Setting(
+                value="delete",
+                why="Keys are free and a record is a change, not the whole truth: compaction would lose facts.",
+            ),
+            "retention.ms": Setting(value="-1", why=_FOR_EVER),
+            "retention.bytes": Setting(value="-1", why=_FOR_EVER),
+        },
+    )
+    yield Topic(
+        role=HEARTBEAT,
+        name="service-heartbeat",
+        settings={
+            "message.timestamp.type": _BROKERS_CLOCK,
+            "cleanup.policy": Setting(
+                value="delete", why="Beats are events; compaction would thin out what says who was alive when."
+            ),
+            "retention.ms": Setting(
+                value=str(_HOUR_MS + _HOUR_MS // 2),
+                at_least=_HOUR_MS,
+                why="A job that was away must still find the beats that renewed the leases meanwhile.",
+            ),
+            # By size as well a broker deletes only whole segments: with the default 1 GiB and 7 days
+            # a quiet topic would keep its beats for a week.
+            "segment.ms": Setting(
+                value=str(10 * 60_000), at_least=60_000, why="Old beats go by whole segments; smaller ones go sooner."
+            ),
+        },
+    )
+    yield Topic(
+        role=ISOLATION,
+        name="service-isolation",
+        settings={
+            "message.timestamp.type": _BROKERS_CLOCK,
+            "retention.ms": Setting(
+                value="-1", why="A released isolation that comes back after a rebuild takes a healthy instance out."
+            ),
+        },
+    )
+    yield Topic(role=ALERTS, name="alerts")
+    yield Topic(
+        role=ROUTE_CHANGES,
+        name="route-changes",
+        settings={
+            "retention.ms": Setting(
+                value=str(7 * _DAY_MS),
+                at_least=_DAY_MS,
+                why="What a table was on Friday is asked on Monday.",
+            )
+        },
+    )
+    yield Topic(role=REPAIR_ACTIONS, name="repair-actions")
+    yield Topic(role=REPAIR_RESULTS, name="repair-results")
+    yield Topic(
+        role=CONFIG,
+        name="service-config",
+        settings={"cleanup.policy": Setting(value="compact", why="The newest value of each config must stay.")},
+    )
+    yield Topic(
+        role=DEAD_LETTER,
+        name="dead-letter",
+        settings={
+            "max.message.bytes": Setting(
+                value=str(2 * _MIB),
+                at_least=3 * _MIB // 2,
+                why="A refused record travels in base64, a third larger than it was; the largest must fit.",
+            )
+        },
+    )
+
+
+class Admin(Protocol):
+    """The calls of kafka-python's `KafkaAdminClient` that are used here."""
+
+    def describe_topics(self, topics: list[str] | None = None) -> list[dict[str, Any]]: ...
+    def describe_configs(self, config_resources: list[Any], *, config_filter: str) -> dict[str, Any]: ...
+    def create_topics(self, new_topics: dict[str, dict[str, Any]], *, raise_errors: bool) -> dict[str, Any]: ...
+    def create_partitions(self, topic_partitions: dict[str, int]) -> Any: ...
+    def alter_configs(self, config_resources: list[Any]) -> Any: ...
+    def wait_for_topics(self, topic_names: list[str], timeout_ms: int) -> Any: ...
+
+
+def check_topics(bootstrap: str | Admin, topics: Iterable[Topic]) -> list[Problem]:
+    """Return what is wrong with the topics, empty when nothing is.
+
+    `bootstrap` is the brokers' address or a ready admin client. Raises `TopicError` when the brokers
+    cannot be asked: not knowing is not the same as being right.
+    """
+    wanted = list(topics)
+    address = bootstrap if isinstance(bootstrap, str) else "HOST:PORT"
+    with _admin(bootstrap) as admin:
+        found = _existing(admin, [topic.name for topic in wanted])
+        configs = _configs(admin, [topic.name for topic in wanted if topic.name in found])
+    problems = []
+    for topic in wanted:
+        if topic.name not in found:
+            problems.append(_missing(topic, address))
+        else:
+            problems += _wrong_settings(topic, configs[topic.name], address)
+    return problems
+
+
+def ensure_topics(bootstrap: str | Admin, topics: Mapping[str, Topic] | Iterable[Topic]) -> list[str]:
+    """Create what is missing and correct what `check_topics` would refuse; returns the topics' names.
+
+    For one's own local broker. Replication is the broker's default. Raises `TopicError`.
+    """
+    from kafka.admin import ConfigResource
+
+    wanted = list(topics.values() if isinstance(topics, Mapping) else topics)
+    with _admin(bootstrap) as admin:
+        found = _existing(admin, [topic.name for topic in wanted])
+        missing = {
+            topic.name: {
+                "num_partitions": topic.partitions,
+                "replication_factor": -1,
+                "configs": {key: setting.value for key, setting in topic.settings.items()},
+            }
+            for topic in wanted
+            if topic.name not in found
+        }
+        if missing:
+            admin.create_topics(missing, raise_errors=True)
+            admin.wait_for_topics(list(missing), timeout_ms=10_000)
+        configs = _configs(admin, [topic.name for topic in wanted if topic.name in found])
+        for topic in wanted:
+            if topic.name not in found:
+                continue
+            if found[topic.name] < topic.partitions:
+                admin.create_partitions({topic.name: topic.partitions})
+            wrong = {
+                key: setting.value
+                for key, setting in topic.settings.items()
+                if not setting.accepts(configs[topic.name].get(key))
+            }
+            if wrong:
+                refused = [
+                    answer for answer in _answers(admin, ConfigResource("TOPIC", topic.name, wrong)) if answer != "OK"
+                ]
+                if refused:
+                    raise TopicError(f"topic {topic.name}: the broker refuses {wrong}: {refused[0]}")
+        _wait_until_right(admin, wanted)
+    return [topic.name for topic in wanted]
+
+
+def _answers(admin: Admin, resource: Any) -> list[str]:
+    # A refusal is a value here, not an exception.
+    return [str(a) for by_name in admin.alter_configs([resource]).values() for a in by_name.values()]
+
+
+def _wait_until_right(admin: Admin, topics: list[Topic], within_s: float = 10.0) -> None:
+    """Return when the broker itself says what it was told: it answers from its own copy, ~0.2 s behind."""
+    deadline = time.monotonic() + within_s
+    while problems := check_topics(admin, topics):
+        if time.monotonic() > deadline:
+            raise TopicError(str(problems[0]))
+        time.sleep(0.05)
+
+
+def _missing(topic: Topic, address: str) -> Problem:
+    settings = "".join(f" --config {key}={setting.value}" for key, setting in topic.settings.items())
+    return Problem(
+        topic=topic.name,
+        what="it does not exist",
+        why="Topics are not created by accident, because a created one would have the wrong clock.",
+        fix=f"kafka-topics.sh --bootstrap-server {address} --create --topic {topic.name}"
+        f" --partitions {topic.partitions}{settings}",
+    )
+
+
+def _wrong_settings(topic: Topic, actual: Mapping[str, str | None], address: str) -> Iterator[Problem]:
+    for key, setting in topic.settings.items():
+        if not setting.accepts(actual.get(key)):
+            yield Problem(
+                topic=topic.name,
+                what=f"{key} is {actual.get(key)}, must be {_expectation(setting)}",
+                why=setting.why,
+                fix=f"kafka-configs.sh --bootstrap-server {address} --alter --entity-type topics"
+                f" --entity-name {topic.name} --add-config {key}={setting.value}",
+            )
+
+
+def _expectation(setting: Setting) -> str:
+    if setting.at_least is None:
+        return setting.value
+    upper = f" and at most {setting.at_most}" if setting.at_most is not None else ""
+    return f"at least {setting.at_least}{upper} (usual: {setting.value})"
+
+
+@contextlib.contextmanager
+def _admin(bootstrap: str | Admin) -> Iterator[Admin]:
+    if not isinstance(bootstrap, str):
+        yield bootstrap
+        return
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    client = None
+    try:
+        client = KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","), request_timeout_ms=10_000, bootstrap_timeout_ms=10_000
+        )
+        yield client
+    except (KafkaError, OSError) as error:
+        raise TopicError(f"the topics at {bootstrap} cannot be asked for: {error}") from error
+    finally:
+        if client is not None:
+            client.close()
+
+
+def _existing(admin: Admin, names: list[str]) -> dict[str, int]:
+    """Return the partition counts of those topics that exist."""
+    # All topics, not ours by name: asking for a missing one by name creates it on a careless broker.
+    return {
+        str(topic["name"]): len(topic["partitions"])
+        for topic in admin.describe_topics()
+        if topic["name"] in names and not topic.get("error_code")
+    }
+
+
+def _configs(admin: Admin, names: list[str]) -> dict[str, dict[str, str | None]]:
+    if not names:
+        return {}
+    from kafka.admin import ConfigResource
+
+    answer = admin.describe_configs([ConfigResource("TOPIC", name) for name in names], config_filter="all")
+    by_name = next(iter(answer.values()))
+    return {name: {key: entry["value"] for key, entry in by_name[name].items()} for name in names}

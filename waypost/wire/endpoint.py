@@ -1,0 +1,205 @@
+"""Entries of the `route` and `instances` hashes in Redis.
+
+The text of a route entry is what the table digest covers, so equal endpoints must give equal bytes: the order of
+the keys is fixed, metadata is sorted, and every field is always written. Gateways read the route hash only; the
+instances hash is for people and tools, and says of each instance why it is or is not in the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from waypost.model.events import DEFAULT_LEASE_SECONDS, DEFAULT_WEIGHT, Attributes
+from waypost.model.lifecycle import Declared, Health, Lease, Status, is_routable, view
+from waypost.model.service import InstanceView
+from waypost.wire.attributes import (
+    read_address,
+    read_lease,
+    read_metadata,
+    read_node,
+    read_port,
+    read_weight,
+    read_zone,
+)
+from waypost.wire.fields import as_bool, as_text, read_object, required, safe_int
+from waypost.wire.names import read_source
+from waypost.wire.words import read_word
+
+MAX_BYTES = 64 * 1024
+"""More than 16 KiB of metadata can become when every sign of it has to be escaped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One routable endpoint as a gateway sees it. `since` (epoch ms of the log): in the table without a break
+    since then. `held`: its lease ran out and the brake keeps it in the table."""
+
+    address: str
+    port: int
+    weight: int = DEFAULT_WEIGHT
+    zone: str = ""
+    node: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    since: int = 0
+    held: bool = False
+
+
+def encode_endpoint(attributes: Attributes, *, since: int, held: bool = False) -> str:
+    """Return the canonical JSON of one route entry."""
+    return _dumps(
+        {
+            "address": attributes.address,
+            "port": attributes.port,
+            "weight": attributes.weight,
+            "zone": attributes.zone,
+            "node": attributes.node,
+            "metadata": dict(sorted(attributes.metadata.items())),
+            "since": since,
+            "held": held,
+        }
+    )
+
+
+def decode_endpoint(text: str | bytes) -> Endpoint:
+    """Read one route entry; all fields of the contract must be there. Raises DecodeError."""
+    doc = read_object(text, MAX_BYTES)
+    return Endpoint(
+        **_attributes(doc),
+        since=safe_int("since", required(doc, "since")),
+        held=as_bool("held", required(doc, "held")),
+    )
+
+
+def _attributes(doc: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "address": read_address(required(doc, "address")),
+        "port": read_port(required(doc, "port")),
+        "weight": read_weight(required(doc, "weight")),
+        "zone": read_zone(required(doc, "zone")),
+        "node": read_node(required(doc, "node")),
+        "metadata": read_metadata(required(doc, "metadata")),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownInstance:
+    """One known instance as `get instances` and `explain` show it: attributes, the three facts, the view of
+    them with its reason, since when it is (not) routable, and when it was registered (`generation`), epoch ms."""
+
+    address: str
+    port: int
+    weight: int = DEFAULT_WEIGHT
+    zone: str = ""
+    node: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    lease_seconds: int = DEFAULT_LEASE_SECONDS
+    source: str
+    declared: Declared
+    health: Health
+    lease: Lease
+    status: Status
+    routable: bool
+    reason: str
+    since: int
+    generation: int
+
+
+def encode_instance(
+    *,
+    address: str,
+    port: int,
+    weight: int,
+    zone: str,
+    node: str,
+    metadata: Mapping[str, str],
+    lease_seconds: int,
+    source: str,
+    declared: Declared,
+    health: Health,
+    lease: Lease,
+    status: Status,
+    routable: bool,
+    reason: str,
+    since: int,
+    generation: int,
+) -> str:
+    """Return the canonical JSON of one entry of the `instances` hash; see `KnownInstance`."""
+    return _dumps(
+        {
+            "address": address,
+            "port": port,
+            "weight": weight,
+            "zone": zone,
+            "node": node,
+            "metadata": dict(sorted(metadata.items())),
+            "lease_seconds": lease_seconds,
+            "source": source,
+            "declared": declared.value,
+            "health": health.value,
+            "lease": lease.value,
+            "status": status.value,
+            "routable": routable,
+            "reason": reason,
+            "since": since,
+            "generation": generation,
+        }
+    )
+
+
+def decode_instance(text: str | bytes) -> KnownInstance:
+    """Read one entry of the `instances` hash; all fields must be there. Raises DecodeError."""
+    doc = read_object(text, MAX_BYTES)
+    required(doc, "source")
+    return KnownInstance(
+        **_attributes(doc),
+        lease_seconds=read_lease(required(doc, "lease_seconds")),
+        source=read_source(doc),
+        declared=read_word(Declared, doc, "declared"),
+        health=read_word(Health, doc, "health"),
+        lease=read_word(Lease, doc, "lease"),
+        status=read_word(Status, doc, "status"),
+        routable=as_bool("routable", required(doc, "routable")),
+        reason=as_text("reason", required(doc, "reason"), 253),
+        since=safe_int("since", required(doc, "since")),
+        generation=safe_int("generation", required(doc, "generation")),
+    )
+
+
+class JsonRenderer:
+    """The route fold's `Renderer`: model values to the JSON that readers of Redis get."""
+
+    def route(self, attributes: Attributes, since: int) -> str:
+        """Return the entry of the `route` hash."""
+        return encode_endpoint(attributes, since=since)
+
+    def instance(self, instance: InstanceView, since: int) -> str:
+        """Return the entry of the `instances` hash."""
+        attributes = instance.attributes
+        facts = instance.declared, instance.health, instance.lease
+        status, reason = view(*facts)
+        return encode_instance(
+            address=attributes.address,
+            port=attributes.port,
+            weight=attributes.weight,
+            zone=attributes.zone,
+            node=attributes.node,
+            metadata=attributes.metadata,
+            lease_seconds=attributes.lease_seconds,
+            source=instance.source,
+            declared=instance.declared,
+            health=instance.health,
+            lease=instance.lease,
+            status=status,
+            routable=is_routable(*facts),
+            reason=reason,
+            since=since,
+            generation=instance.generation,
+        )
+
+
+def _dumps(doc: dict[str, Any]) -> str:
+    return orjson.dumps(doc).decode()

@@ -1,0 +1,229 @@
+"""Keyed state of the folds ↔ bytes: what a checkpoint holds.
+
+Explicit and versioned, never pickled: renaming a class must not break a savepoint, and a checkpoint must not be
+able to run code. Each blob starts with its version; a reader accepts its own version and the one before (there
+is no earlier one yet). JSON arrays keep the blobs short enough (about 60 bytes a lease) and readable in a debugger;
+the only part that changes every tick, the last beats, is a packed array of 64-bit numbers.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import orjson
+
+from waypost.errors import StateVersionError
+from waypost.model.beats import PLAIN
+from waypost.model.events import Attributes
+from waypost.model.gate import Clock
+from waypost.model.leases import NEVER, Lease, LeaseShard, TimedBeat, UnknownBeat
+from waypost.model.lifecycle import Declared, Health
+from waypost.model.names import ServiceKey
+from waypost.model.route_table import Answer
+from waypost.model.service import DeclaredSet, Header, InstanceFacts, Pending, Published
+from waypost.model.stamp import Cause, Stamp
+
+VERSION = 1
+
+
+def _dump(*fields: Any) -> bytes:
+    return orjson.dumps((VERSION, *fields), default=tuple)  # default: orjson refuses named tuples
+
+
+def _load(blob: bytes) -> list[Any]:
+    fields = orjson.loads(blob)
+    if fields[0] != VERSION:
+        raise StateVersionError(
+            f"state of version {fields[0]}, but this build reads version {VERSION}: "
+            "restore the savepoint with the release that wrote it, take a new one, then upgrade in steps"
+        )
+    return list(fields[1:])
+
+
+# -- route fold -------------------------------------------------------------------------------------------
+
+
+def encode_facts(facts: InstanceFacts) -> bytes:
+    """Encode what is known of one instance."""
+    a = facts.attributes
+    return _dump(
+        facts.generation,
+        None
+        if a is None
+        else (a.address, a.port, a.weight, a.zone, a.node, dict(a.metadata), a.lease_seconds),
+        facts.initial.value,
+        facts.source,
+        facts.removed,
+        facts.changes,
+        facts.declared.value,
+        facts.declared_stamp,
+        facts.health.value,
+        facts.health_stamp,
+        facts.lapsed,
+        facts.lease_generation,
+        facts.lease_stamp,
+    )
+
+
+def decode_facts(blob: bytes) -> InstanceFacts:
+    """Decode what `encode_facts` wrote."""
+    f = _load(blob)
+    a = f[1]
+    return InstanceFacts(
+        generation=Stamp(*f[0]),
+        attributes=None
+        if a is None
+        else Attributes(
+            address=a[0],
+            port=a[1],
+            weight=a[2],
+            zone=a[3],
+            node=a[4],
+            metadata=a[5],
+            lease_seconds=a[6],
+        ),
+        initial=Declared(f[2]),
+        source=f[3],
+        removed=Stamp(*f[4]),
+        changes={name: (Stamp(*stamp), value) for name, (stamp, value) in f[5].items()},
+        declared=Declared(f[6]),
+        declared_stamp=Stamp(*f[7]),
+        health=Health(f[8]),
+        health_stamp=Stamp(*f[9]),
+        lapsed=f[10],
+        lease_generation=Stamp(*f[11]),
+        lease_stamp=Stamp(*f[12]),
+    )
+
+
+def encode_set(declared: DeclaredSet) -> bytes:
+    """Encode the newest set of one source."""
+    return _dump(declared.stamp, declared.last_updated, declared.healthy, declared.endpoints)
+
+
+def decode_set(blob: bytes) -> DeclaredSet:
+    """Decode what `encode_set` wrote."""
+    stamp, last_updated, healthy, endpoints = _load(blob)
+    return DeclaredSet(
+        Stamp(*stamp), last_updated, healthy, {i: (address, port) for i, (address, port) in endpoints.items()}
+    )
+
+
+def encode_published(published: Published) -> bytes:
+    """Encode what the store holds of one instance (the digest as text: JSON has no unsigned 64-bit numbers)."""
+    return _dump(f"{published.route_digest:x}", published.since)
+
+
+def decode_published(blob: bytes) -> Published:
+    """Decode what `encode_published` wrote."""
+    route_digest, since = _load(blob)
+    return Published(int(route_digest, 16), since)
+
+
+def encode_header(header: Header) -> bytes:
+    """Encode what is known of the service as a whole."""
+    h = header
+    return _dump(h.revision, h.event_time, h.position, f"{h.digest:x}", h.endpoints, h.sets)
+
+
+def decode_header(blob: bytes) -> Header:
+    """Decode what `encode_header` wrote."""
+    revision, event_time, position, digest, endpoints, sets = _load(blob)
+    return Header(revision, event_time, Stamp(*position), int(digest, 16), endpoints, sets)
+
+
+def encode_pending(pending: Pending) -> bytes:
+    """Encode what was folded and not yet published."""
+    return _dump(
+        list(pending.dirty),
+        pending.causes,
+        [(a.request_id, a.applied, a.reason) for a in pending.answers],
+        pending.rule,
+        pending.snapshot,
+    )
+
+
+def decode_pending(blob: bytes) -> Pending:
+    """Decode what `encode_pending` wrote."""
+    dirty, causes, answers, rule, snapshot = _load(blob)
+    return Pending(dict.fromkeys(dirty), [Cause(*c) for c in causes], [Answer(*a) for a in answers], rule, snapshot)
+
+
+# -- lease fold -------------------------------------------------------------------------------------------
+
+
+def encode_directory(shard: LeaseShard, shards: int) -> bytes:
+    """Encode which registrations the shard leases. Changes with registrations, lapses and reported health."""
+    return _dump(
+        shards,
+        [
+            (i, x.service.namespace, x.service.service, x.generation, x.lease_ms, x.lapsed, x.health)
+            for i, leases in shard.leases.items()
+            for x in leases
+        ],
+        [(i, s.namespace, s.service, stamp) for i, by in shard.removed.items() for s, stamp in by.items()],
+    )
+
+
+def encode_last_beats(shard: LeaseShard) -> bytes:
+    """Encode when each lease of the directory, in its order, was last renewed. Changes every tick."""
+    return shard.last_beats().tobytes()
+
+
+def encode_unknown(shard: LeaseShard) -> bytes:
+    """Encode the beats that wait for a registration."""
+    return _dump([(w.first, i, w.newest.stamp, w.newest.raw, w.reported) for i, w in shard.unknown.items()])
+
+
+def decode_shard(
+    directory: bytes | None, last_beats: bytes | None, unknown: bytes | None, shards: int
+) -> LeaseShard:
+    """Decode a shard from its three parts; a part that was never written is empty.
+
+    Raises StateVersionError when the state was written with another number of shards: its instances would be
+    looked for in the wrong place.
+    """
+    shard = LeaseShard()
+    if directory is not None:
+        written, leases, removed = _load(directory)
+        if written != shards:
+            raise StateVersionError(
+                f"the state has {written} lease shards, the settings say {shards}: "
+                f"set lease.shards={written}, or start the job without state (it replays the log)"
+            )
+        beats = array("q")
+        beats.frombytes(last_beats or b"")
+        for n, (instance, namespace, service, generation, lease_ms, lapsed, health) in enumerate(leases):
+            lease = Lease(
+                ServiceKey(namespace, service),
+                Stamp(*generation),
+                lease_ms,
+                beats[n] if n < len(beats) else 0,
+                lapsed,
+                Health(health) if health is not None else None,
+            )
+            shard.leases.setdefault(instance, []).append(lease)
+            if not lapsed:
+                shard.next_deadline = min(shard.next_deadline, lease.deadline)
+        for instance, namespace, service, stamp in removed:
+            shard.removed.setdefault(instance, {})[ServiceKey(namespace, service)] = Stamp(*stamp)
+    if unknown is not None:
+        for first, instance, stamp, raw, reported in _load(unknown)[0]:
+            newest = TimedBeat(instance, Stamp(*stamp), PLAIN, raw)
+            shard.unknown[instance] = UnknownBeat(first, newest, reported)
+        shard.next_report = 0 if shard.unknown else NEVER
+    return shard
+
+
+# -- gate -------------------------------------------------------------------------------------------------
+
+
+def encode_clock(clock: Clock) -> bytes:
+    """Encode the gate's knowledge of log time."""
+    return _dump(clock.last_tick, clock.unbroken_since, clock.last_beat)
+
+
+def decode_clock(blob: bytes) -> Clock:
+    """Decode what `encode_clock` wrote."""
+    return Clock(*_load(blob))
