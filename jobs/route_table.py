@@ -38,7 +38,8 @@ from waypost.build import build_id
 from waypost.errors import TopicError, WaypostError
 from waypost.model.fencing import RouteStore
 from waypost.settings import Redis, Settings, kafka_properties
-from waypost.topics import DEAD_LETTER, HEARTBEAT, REGISTRY as REGISTRY_TOPIC, ROUTE_CHANGES, check_topics, default_topics
+from waypost.topics import DEAD_LETTER, HEARTBEAT, ROUTE_CHANGES, check_topics, default_topics
+from waypost.topics import REGISTRY as REGISTRY_TOPIC
 
 NAME = "waypost-route-table"
 
@@ -87,7 +88,7 @@ def configuration(settings: Settings) -> Configuration:
 
 def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: Settings) -> None:
     """Wire the job up on `tables`. Starts nothing."""
-    topics, lease, job = settings.topics, settings.lease, settings.job
+    topics, lease = settings.topics, settings.lease
     source.create(tables)
 
     registrations = (
@@ -157,7 +158,9 @@ def _require_topics(settings: Settings) -> None:
 
 def main(arguments: list[str]) -> None:
     """Read the settings, check the topics, submit the job."""
-    parser = argparse.ArgumentParser(prog="jobs.route_table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="jobs.route_table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
     parser.add_argument("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", dest="overrides")
     options = parser.parse_args(arguments)

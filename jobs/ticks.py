@@ -20,9 +20,7 @@ from pyflink.table import DataTypes, Schema, StreamTableEnvironment, Table
 
 from sources.kafka_events import HEARTBEATS
 
-_APPEND_MS = (
-    "(1000 * CAST(EXTRACT(EPOCH FROM rt) AS BIGINT) + MOD(CAST(EXTRACT(MILLISECOND FROM rt) AS BIGINT), 1000))"
-)
+_APPEND_MS = "(1000 * CAST(EXTRACT(EPOCH FROM rt) AS BIGINT) + MOD(CAST(EXTRACT(MILLISECOND FROM rt) AS BIGINT), 1000))"
 
 # U+FFFD: what a byte that is not UTF-8 decodes to. (A text that really contains it is odd as well, and harmless.)
 _IS_ODD = (

@@ -6,8 +6,8 @@ by (service, revision) anyway.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping
 
 from pyflink.common.serialization import RowFieldExtractorSchema
 from pyflink.datastream import DataStream

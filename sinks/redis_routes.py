@@ -38,6 +38,32 @@ TIMEOUT = timedelta(milliseconds=250)
 publication allowed (5,000 endpoints) takes about a fifth of it."""
 
 
+class _Script:
+    """A Lua script beside this package, called by its SHA-1 and sent in full only when the server lost it.
+
+    Read through the import system and not by path: the package may live inside a zip. And read when this module is
+    imported, not later: Flink's thread mode keeps the modules of a task's first attempt but deletes the files they
+    came from.
+    """
+
+    def __init__(self, name: str) -> None:
+        source = pkgutil.get_data("sinks", f"lua/{name}.lua")
+        if source is None:
+            raise FileNotFoundError(f"sinks/lua/{name}.lua is missing from this build")
+        self._source = source
+        self._sha = hashlib.sha1(source, usedforsecurity=False).hexdigest()
+
+    def run(self, client: redis.Redis, keys: list[str], arguments: list[Any]) -> Any:
+        try:
+            return client.evalsha(self._sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return client.eval(self._source, len(keys), *keys, *arguments)  # type: ignore[arg-type]
+
+
+_OPEN = _Script("open")
+_PUBLISH = _Script("publish")
+
+
 class RedisRouteStore:
     """A `waypost.model.fencing.RouteStore` on a Redis or Valkey server, version 6 or later, not a Cluster.
 
@@ -57,15 +83,13 @@ class RedisRouteStore:
         self._keys = Keys(prefix)
         self._changes_maxlen = changes_maxlen
         self._log_maxlen = log_maxlen
-        self._open = _Script("open")
-        self._publish = _Script("publish")
         self._last_epoch = 0
 
     def open(self, writer: WriterId, now_ms: int) -> Opened | Fenced:
         # A wiped store has forgotten its last epoch; this process has not, whatever its clock says now.
         reply = self._run(
             f"opening the route tables for job {writer.job_id}, attempt {writer.attempt}",
-            self._open,
+            _OPEN,
             [self._keys.epoch, self._keys.generation],
             [writer.job_id, writer.attempt, now_ms, self._last_epoch + 1, secrets.token_hex(8)],
         )
@@ -98,7 +122,7 @@ class RedisRouteStore:
         keys, service = self._keys, publication.service
         reply = self._run(
             f"publishing revision {publication.revision} of {service}",
-            self._publish,
+            _PUBLISH,
             [
                 keys.route(service),
                 keys.meta(service),
@@ -150,26 +174,6 @@ class RedisRouteStore:
             return [text(part) for part in script.run(self._redis, keys, arguments)]
         except (RedisError, OSError) as error:
             raise _unavailable(doing, error) from error
-
-
-class _Script:
-    """A Lua script beside this package, called by its SHA-1 and sent in full only when the server lost it.
-
-    Read through the import system and not by path: the package may live inside a zip.
-    """
-
-    def __init__(self, name: str) -> None:
-        source = pkgutil.get_data("sinks", f"lua/{name}.lua")
-        if source is None:
-            raise FileNotFoundError(f"sinks/lua/{name}.lua is missing from this build")
-        self._source = source
-        self._sha = hashlib.sha1(source, usedforsecurity=False).hexdigest()
-
-    def run(self, client: redis.Redis, keys: list[str], arguments: list[Any]) -> Any:
-        try:
-            return client.evalsha(self._sha, len(keys), *keys, *arguments)
-        except NoScriptError:
-            return client.eval(self._source, len(keys), *keys, *arguments)  # type: ignore[arg-type]
 
 
 def _flat(entries: Mapping[str, str | None]) -> list[str]:

@@ -10,8 +10,8 @@ unlimited, and folding a record again changes nothing. Heartbeats go on from the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping
 
 from pyflink.table import StreamTableEnvironment
 

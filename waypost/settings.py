@@ -9,9 +9,10 @@ value out of bounds is an error that names the field, never a silent default.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping, get_type_hints
+from typing import Any, get_type_hints
 
 import yaml
 
@@ -54,8 +55,12 @@ class Redis:
     """Where gateways read the tables."""
 
     url: str = _setting("redis://127.0.0.1:6379/0", "URL", "what a server on this machine listens on")
-    prefix: str = _setting("waypost:v1:", "text", "v1 is the version of the key layout; two installations may share a server")
-    timeout_ms: int = _setting(250, "ms", "a stream waits for the answer: longer stalls every service of the subtask", 10, 10_000)
+    prefix: str = _setting(
+        "waypost:v1:", "text", "v1 is the version of the key layout; two installations may share a server"
+    )
+    timeout_ms: int = _setting(
+        250, "ms", "a stream waits for the answer: longer stalls every service of the subtask", 10, 10_000
+    )
     changes_maxlen: int = _setting(
         100_000, "entries", "1,000 s at 100 changes/s; a reader that was away longer rereads its tables", 100
     )
@@ -67,10 +72,18 @@ class Leases:
     """How leases are folded."""
 
     shards: int = _setting(
-        128, "shards", "rows per tick whatever the fleet's size; fixed once the job has state. Doubled, Python is called twice as often", 1, 4096
+        128,
+        "shards",
+        "rows per tick whatever the fleet's size; fixed once the job has state; doubled, twice the calls into Python",
+        1,
+        4096,
     )
     tick_ms: int = _setting(
-        1000, "ms", "a silent death is noticed up to this much late; halved, Python is called twice as often", 100, 60_000
+        1000,
+        "ms",
+        "a silent death is noticed up to this late; halved, Python is called twice as much",
+        100,
+        60_000,
     )
     batch_grace_ms: int = _setting(
         2000, "ms", "how long good news waits for a shard whose row is missing (no witness running)", 100, 60_000
@@ -82,17 +95,30 @@ class Routes:
     """How tables are published."""
 
     coalesce_ms: int = _setting(
-        50, "ms", "at most one write per service in this time after the first; a rolling deploy costs 20 writes/s, not 1 per instance", 0, 10_000
+        50,
+        "ms",
+        "at most one write per service in this time after the first; a rolling deploy costs 20 writes/s at most",
+        0,
+        10_000,
     )
-    retry_ms: int = _setting(250, "ms", "how often a change waiting for an unreachable store is tried again", 10, 60_000)
+    retry_ms: int = _setting(
+        250, "ms", "how often a change waiting for an unreachable store is tried again", 10, 60_000
+    )
     audit_ms: int = _setting(
-        5_000, "ms", "how often each service asks whether the store was wiped; a full table is back within this and its writing time", 100, 600_000
+        5_000,
+        "ms",
+        "how often each service asks whether the store was wiped; a table is back within this and its writing time",
+        100,
+        600_000,
     )
     settle_ms: int = _setting(
         250, "ms", "after a restore, quiet time between reaching the stored position and the first snapshot", 0, 60_000
     )
     catch_up_ms: int = _setting(
-        60_000, "ms", "after a restore, longest wait for the log to reach what the store shows; then the log wins", 1_000
+        60_000,
+        "ms",
+        "after a restore, longest wait for it to reach what the store shows; then the log wins",
+        1_000,
     )
 
 
@@ -100,10 +126,18 @@ class Routes:
 class Job:
     """How Flink runs the job. Anything else of Flink is set where Flink reads it: `-D`, its config file."""
 
-    parallelism: int = _setting(1, "subtasks", "one Python interpreter per TaskManager: scale by TaskManagers of one slot", 1, 1024)
-    max_parallelism: int = _setting(128, "key groups", "fixed once the job has state; the limit of any later rescaling", 1, 32_768)
+    parallelism: int = _setting(
+        1, "subtasks", "one Python interpreter per TaskManager: scale by TaskManagers of one slot", 1, 1024
+    )
+    max_parallelism: int = _setting(
+        128, "key groups", "fixed once the job has state; the limit of any later rescaling", 1, 32_768
+    )
     source_parallelism: int = _setting(
-        1, "subtasks", "must not exceed the partitions of any input topic: a reader without a partition stops time", 1, 1024
+        1,
+        "subtasks",
+        "at most the partitions of any input topic: a reader without a partition stops time",
+        1,
+        1024,
     )
     checkpoint_ms: int = _setting(5_000, "ms", "how much of the log is read again after a crash", 100, 3_600_000)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
@@ -62,17 +63,13 @@ class LapseGate(KeyedProcessFunction):
     def open(self, runtime_context: RuntimeContext) -> None:
         self._rows = runtime_context.get_map_state(MapStateDescriptor("rows", Types.STRING(), BYTES))
         self._clock = StateValue(runtime_context, "clock", encode_clock, decode_clock, Clock)
-        self._deferred: StateMap[Deferred] = StateMap(
-            runtime_context, "deferred", encode_deferred, decode_deferred
-        )
+        self._deferred: StateMap[Deferred] = StateMap(runtime_context, "deferred", encode_deferred, decode_deferred)
         self._gate: Gate | None = None
         self._since: dict[int, int] = {}
 
     def _load(self) -> Gate:
         if self._gate is None:
-            self._gate = Gate(
-                self._shards, self._tick_ms, self._clock.get(), _DeferredLapses(self._deferred)
-            )
+            self._gate = Gate(self._shards, self._tick_ms, self._clock.get(), _DeferredLapses(self._deferred))
             for blob in self._rows.values():
                 row = decode_row(bytes(blob))
                 self._gate.rows.setdefault(row.end, {})[row.shard] = row

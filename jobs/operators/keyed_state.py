@@ -5,7 +5,8 @@ Everything is stored as bytes by an explicit codec (`waypost.wire.fold_state`), 
 
 from __future__ import annotations
 
-from typing import Callable, Generic, Iterator, MutableMapping, TypeVar
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Generic, TypeVar
 
 from pyflink.common import TypeInformation, Types
 from pyflink.datastream import RuntimeContext
@@ -76,7 +77,7 @@ class StateMap(MutableMapping[str, T], Generic[T]):
         return iter(list(self._state.keys()))
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._state.keys())
+        return len(list(self._state.keys()))
 
 
 class StateValue(Generic[T]):
@@ -120,9 +121,7 @@ class KeyedServiceStore:
         self._header = StateValue(context, "header", codec.encode_header, codec.decode_header, Header)
         self._pending = StateValue(context, "pending", codec.encode_pending, codec.decode_pending, Pending)
         self._had_pending = False
-        self._facts: StateMap[InstanceFacts] = StateMap(
-            context, "instances", codec.encode_facts, codec.decode_facts
-        )
+        self._facts: StateMap[InstanceFacts] = StateMap(context, "instances", codec.encode_facts, codec.decode_facts)
         self._sets: StateMap[DeclaredSet] = StateMap(context, "sets", codec.encode_set, codec.decode_set)
         self._published: StateMap[Published] = StateMap(
             context, "published", codec.encode_published, codec.decode_published

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import orjson
 from pyflink.common import Row
@@ -73,9 +74,7 @@ class LeaseFold(KeyedCoProcessFunction):
                 beat.raw.encode(),
             )
         yield encode_row(
-            ShardTick(
-                end, shard, result.first_beat, result.last_beat, tuple(result.lapses), tuple(result.renewals)
-            )
+            ShardTick(end, shard, result.first_beat, result.last_beat, tuple(result.lapses), tuple(result.renewals))
         )
 
     def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:

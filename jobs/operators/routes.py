@@ -17,8 +17,9 @@ so no reader sees a table move back in time.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator
+from typing import Any
 
 from pyflink.common import Row
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext

@@ -714,8 +714,9 @@ class TestRealServersFail:
         subject.close()
 
 
-def test_the_scripts_are_found_inside_a_zip(tmp_path: Path) -> None:
-    """Flink ships the rooms as one archive, and may import from it without unpacking."""
+def test_the_scripts_come_out_of_a_zip_and_outlive_it(tmp_path: Path) -> None:
+    """Flink ships the rooms as one archive, may import from it without unpacking, and in thread mode deletes it
+    while the modules of a task's first attempt live on."""
     root = Path(__file__).parents[2]
     archive = tmp_path / "job.zip"
     with zipfile.ZipFile(archive, "w") as target:
@@ -724,8 +725,9 @@ def test_the_scripts_are_found_inside_a_zip(tmp_path: Path) -> None:
                 if file.suffix in (".py", ".lua"):
                     target.write(file, file.relative_to(root))
     program = (
-        "import sinks.redis_routes as r; s = r.RedisRouteStore('redis://127.0.0.1:1'); "
-        "print(r.__file__, len(s._open._source), len(s._publish._source))"
+        f"import os, sinks.redis_routes as r; os.remove({str(archive)!r}); "
+        "r.RedisRouteStore('redis://127.0.0.1:1'); "
+        "print(r.__file__, len(r._OPEN._source), len(r._PUBLISH._source))"
     )
 
     done = subprocess.run(

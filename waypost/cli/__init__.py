@@ -10,13 +10,14 @@ from importlib import metadata
 
 import click
 
-from waypost.cli import get, publish, stack
+from waypost.cli import demo, get, publish, stack
 from waypost.errors import WaypostError
 
 COMMAND_MODULES = [
     stack,
     publish,
     get,
+    demo,
     # Append a module here; each has `commands: list[click.Command]`.
 ]
 

@@ -117,7 +117,9 @@ def up(
         else:
             click.echo("already starting")
             alive = lambda: _is_up(state_dir)  # noqa: E731
-        for event in control.follow(state_dir, until=_is_ready, alive=alive, timeout_s=timeout):
+        for event in control.follow(
+            state_dir, until=lambda event: _is_ready(event, state_dir), alive=alive, timeout_s=timeout
+        ):
             _print_event(event)
         stack = load_stack(state_dir)
         _line(began, "stack", "ready", f"in {time.monotonic() - began:.1f} s")
@@ -125,9 +127,15 @@ def up(
         if detach:
             return
         click.echo("Ctrl-C stops everything; data stays. `waypost status` in another terminal shows the parts.")
-        for event in control.follow(state_dir, until=lambda _: False, alive=alive, timeout_s=float("inf")):
-            if event.elapsed > time.monotonic() - began - 5:
-                _print_event(event)
+        later = control.follow(
+            state_dir,
+            until=lambda _: False,
+            alive=alive,
+            timeout_s=float("inf"),
+            offset=control.diary_end(state_dir),
+        )
+        for event in later:
+            _print_event(event)
     except (KeyboardInterrupt, SystemExit):
         if started:
             click.echo()
@@ -148,8 +156,10 @@ def down(purge: bool, state_dir: Path) -> None:
 
     The job is stopped with a savepoint and resumes there next time. With --purge nothing remains.
     """
+    existed = state_dir.exists()
     ran = control.stop(state_dir, purge=purge, say=click.echo)
-    click.echo(("stopped" if ran else "nothing was running") + (f", {state_dir.name} deleted" if purge else ""))
+    deleted = existed and not state_dir.exists()
+    click.echo(("stopped" if ran else "nothing was running") + (f", {state_dir.name} deleted" if deleted else ""))
 
 
 @click.command()
@@ -300,8 +310,9 @@ def _print_status(report: dict[str, Any]) -> None:
 # --- small things -----------------------------------------------------------------------------
 
 
-def _is_ready(event: Event) -> bool:
-    return event.part == "stack" and event.what == "ready"
+def _is_ready(event: Event, state_dir: Path) -> bool:
+    # The diary may tell of an earlier readiness that has passed.
+    return event.part == "stack" and event.what == "ready" and load_stack(state_dir).ready
 
 
 def _is_up(state_dir: Path) -> bool:

@@ -23,7 +23,7 @@ from waypost.errors import StackError
 from waypost.local import job_zip
 from waypost.local.flink_rest import FlinkRest
 from waypost.local.kafka import broker_answers
-from waypost.local.process import ProcessId, belonging_to, end, send, spawn
+from waypost.local.process import GUEST, ProcessId, belonging_to, end, send, spawn
 from waypost.local.state import JobRecord, Stack, load_stack, running_stack, write_whole
 from waypost.local.supervisor import PURGING, STOP_GRACE_S, Options
 from waypost.local.valkey import redis_answers
@@ -72,15 +72,19 @@ def claim(state_dir: Path) -> None:
 
 
 def follow(
-    state_dir: Path, *, until: Callable[[Event], bool], alive: Callable[[], bool], timeout_s: float
+    state_dir: Path,
+    *,
+    until: Callable[[Event], bool],
+    alive: Callable[[], bool],
+    timeout_s: float,
+    offset: int = 0,
 ) -> Iterator[Event]:
-    """Yield what the supervisor notes, to the event for which `until` holds.
+    """Yield what the supervisor noted from `offset` (see `diary_end`) on, to the event for which `until` holds.
 
     Raises `StackError` when the supervisor ends or the time is up.
     """
     path = state_dir / "events.jsonl"
     deadline = time.monotonic() + timeout_s
-    offset = 0
     while True:
         was_alive = alive()
         for event, end_of_line in _events(path, offset):
@@ -93,6 +97,11 @@ def follow(
         if time.monotonic() > deadline:
             raise StackError(f"not there after {timeout_s:.0f} s; see {state_dir / 'logs'}")
         time.sleep(0.1)
+
+
+def diary_end(state_dir: Path) -> int:
+    """Return the offset behind the last event so far."""
+    return (state_dir / "events.jsonl").stat().st_size
 
 
 def _events(path: Path, offset: int) -> Iterator[tuple[Event, int]]:
@@ -157,13 +166,18 @@ def request_submission(state_dir: Path, record: JobRecord, *, keep_state: bool, 
 def stop(state_dir: Path, *, purge: bool = False, say: Callable[[str], None] = lambda _: None) -> bool:
     """Stop everything that belongs to the state directory; returns whether anything ran.
 
-    First the supervisor, which stops the job with a savepoint; then, whatever became of the supervisor,
+    First the programs that use the stack, while they can still deregister; then the supervisor, which stops the job
+    with a savepoint; then, whatever became of the supervisor,
     every process that is recorded or carries the directory in its environment.
     """
     stack = _recorded(state_dir)
     found_any = False
     if purge and (state_dir / MARKER).exists():
         (state_dir / PURGING).touch()
+    if not purge and (guests := belonging_to(state_dir, variable=GUEST)):
+        found_any = True
+        say(f"ending {len(guests)} processes of programs that use it")
+        end(guests, grace=10.0)
     supervisor = stack.supervisor if stack else None
     if supervisor is not None and supervisor.is_alive():
         found_any = True

@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-TAG = "WAYPOST_STATE_DIR"
+TAG = "WAYPOST_MEMBER_OF_STACK"
 """Environment variable carried by every process of a stack."""
+GUEST = "WAYPOST_GUEST_OF"
+"""Carried, beside `TAG`, by programs that use a stack and must say goodbye to it before it stops (the demo's fleet)."""
 
 _PR_SET_PDEATHSIG = 1
 # Loaded here, not between fork and exec, where only little may be done.
@@ -89,12 +91,12 @@ def _die_with_parent(parent: int, death_signal: signal.Signals) -> Callable[[], 
     return between_fork_and_exec
 
 
-def belonging_to(state_dir: Path) -> list[ProcessId]:
+def belonging_to(state_dir: Path, *, variable: str = TAG) -> list[ProcessId]:
     """Return every process of this user whose environment names `state_dir`, without the caller's own line.
 
     Finds what a crashed supervisor left behind without its having written anything down.
     """
-    needle = f"{TAG}={state_dir}".encode()
+    needle = f"{variable}={state_dir}".encode()
     own = _ancestry(os.getpid())
     found = []
     for entry in Path("/proc").iterdir():

@@ -137,7 +137,7 @@ class Supervisor:
         self._stop_asked = False
         self._topics_ready = False
         self._topics_next = 0.0
-        self._ready = False
+        self._ready = self._was_ready = False
         self._generation = 0
         self._resource_ids: dict[str, str] = {}
         self._fresh: set[str] = set()
@@ -198,11 +198,15 @@ class Supervisor:
         self._read_requests()
         if self.keeper is not None and self._servers_healthy():
             self.keeper.tick()
-        ready = self._servers_healthy() and (self.keeper is None or self.keeper.running)
-        if ready and not self._ready:
-            self._report("stack", "ready", "")
+        # The first time all TaskManagers are waited for; later a standby may be missing for a while.
+        complete = self._was_ready or all(part.healthy for part in self._task_managers)
+        ready = complete and self._servers_healthy() and (self.keeper is None or self.keeper.running)
+        became_ready = ready and not self._ready
         self._ready = ready
+        self._was_ready = self._was_ready or ready
         self._save()
+        if became_ready:  # after saving: whoever reads of it here finds it there
+            self._report("stack", "ready", "")
 
     def _servers_healthy(self) -> bool:
         # One TaskManager may be down (its standby works); the keeper itself waits for all before it submits.
@@ -330,8 +334,15 @@ class Supervisor:
             flink=self.flink,
             rest=self.rest,
             cluster=self,
-            # Not part of the record: the ports may differ from run to run.
-            addresses=("--set", f"kafka.bootstrap={self.kafka.bootstrap}", "--set", f"redis.url={self.valkey.url}"),
+            # Not part of the record: the ports may differ from run to run, and witness and job must agree on shards.
+            addresses=(
+                "--set",
+                f"kafka.bootstrap={self.kafka.bootstrap}",
+                "--set",
+                f"redis.url={self.valkey.url}",
+                "--set",
+                f"lease.shards={self.options.shards}",
+            ),
             state_dir=self.state_dir,
             log_dir=self.log_dir,
             report=lambda what, detail, request: self._report("job", what, detail, request),

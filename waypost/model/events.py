@@ -6,9 +6,10 @@ several operators.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Mapping, Union
+from typing import Any
 
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
@@ -122,5 +123,5 @@ class LeaseTransition:
     lease_ms: int = 0
 
 
-RouteEvent = Union[InstanceEvent, SetEvent, LeaseTransition]
+RouteEvent = InstanceEvent | SetEvent | LeaseTransition
 """Everything the route fold of a service accepts."""

@@ -11,7 +11,7 @@ publication and the catch-up rule after a restore are for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Union
+from typing import Protocol
 
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Publication
@@ -50,7 +50,7 @@ class NotOpen:
     """The store does not know any writer: it was wiped. Open again, then publish snapshots."""
 
 
-Outcome = Union[Written, NeedSnapshot, Fenced, NotOpen]
+Outcome = Written | NeedSnapshot | Fenced | NotOpen
 
 
 @dataclass(frozen=True, slots=True)

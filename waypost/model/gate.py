@@ -20,8 +20,9 @@ Good news never waits for a decision: renewals and reported health pass with the
 
 from __future__ import annotations
 
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field, replace
-from typing import Iterator, MutableMapping, NamedTuple
+from typing import NamedTuple
 
 from waypost.model.events import LeaseFact, LeaseTransition
 from waypost.model.names import ServiceKey

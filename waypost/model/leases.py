@@ -12,8 +12,9 @@ shard; see `waypost.model.gate`.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Iterable, NamedTuple
+from typing import NamedTuple
 
 from waypost.model.beats import Beat
 from waypost.model.events import InstanceEvent, LeaseFact, LeaseTransition, Op

@@ -6,10 +6,10 @@ gateways read from Redis, so the digest covers what readers see, not what we mea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import blake2b
-from typing import Mapping
 
 from waypost.model.names import ServiceKey
 from waypost.model.stamp import Cause

@@ -15,8 +15,9 @@ once it was.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Iterable, Mapping, MutableMapping, Protocol
+from typing import Any, Protocol
 
 from waypost.model.events import (
     Attributes,
@@ -90,7 +91,10 @@ class InstanceFacts:
     @property
     def last_stamp(self) -> Stamp:
         """The newest stamp of any fact: what the age of a tombstone is counted from."""
-        return max(self.generation, self.removed, self.declared_stamp, self.health_stamp, self.lease_stamp)
+        changed = (stamp for stamp, _ in self.changes.values())
+        return max(
+            self.generation, self.removed, self.declared_stamp, self.health_stamp, self.lease_stamp, *changed
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,14 +279,15 @@ class ServiceFold:
 
     def _apply_lease(self, event: LeaseTransition) -> tuple[Verdict, Iterable[str]]:
         facts = self._store.instances.get(event.instance) or InstanceFacts()
-        if event.generation < facts.generation:
-            return OLD_GENERATION, ()
         if event.fact is LeaseFact.HEALTH:
+            # Whatever registration the lease fold took the beat for: its stamp says which one it was about.
             assert event.health is not None
             if event.stamp <= facts.health_stamp:
                 return SUPERSEDED, ()
             facts.health, facts.health_stamp = event.health, event.stamp
         else:
+            if event.generation < facts.generation:
+                return OLD_GENERATION, ()
             if (event.generation, event.stamp) <= (facts.lease_generation, facts.lease_stamp):
                 return SUPERSEDED, ()
             facts.lapsed = event.fact is LeaseFact.LAPSED
@@ -350,10 +355,12 @@ class ServiceFold:
         after: dict[str, Published] = {}
         total, count = (header.digest, header.endpoints) if is_delta else (0, 0)
         for instance in ids:
-            before = self._store.published.get(instance, _NOTHING)
+            known = self._store.published.get(instance)
+            before = known or _NOTHING
             view = self.view(instance)
             routable = view is not None and is_routable(view.declared, view.health, view.lease)
-            since = before.since if routable == bool(before.route_digest) else header.event_time
+            is_as_before = known is not None and routable == bool(known.route_digest)
+            since = before.since if is_as_before else header.event_time
             if view is None:
                 instances[instance] = None
                 route = None
@@ -420,7 +427,8 @@ def _state(facts: InstanceFacts, event: InstanceEvent) -> bool:
     stamp = event.stamp
     newer = False
     if event.op is Op.REGISTER and stamp > facts.generation:
-        assert event.attributes is not None and event.declared is not None
+        assert event.attributes is not None
+        assert event.declared is not None
         facts.generation, facts.attributes, facts.source = stamp, event.attributes, event.source
         facts.initial = event.declared
         facts.changes = {name: change for name, change in facts.changes.items() if change[0] > stamp}

@@ -49,9 +49,7 @@ def encode_facts(facts: InstanceFacts) -> bytes:
     a = facts.attributes
     return _dump(
         facts.generation,
-        None
-        if a is None
-        else (a.address, a.port, a.weight, a.zone, a.node, dict(a.metadata), a.lease_seconds),
+        None if a is None else (a.address, a.port, a.weight, a.zone, a.node, dict(a.metadata), a.lease_seconds),
         facts.initial.value,
         facts.source,
         facts.removed,
@@ -176,9 +174,7 @@ def encode_unknown(shard: LeaseShard) -> bytes:
     return _dump([(w.first, i, w.newest.stamp, w.newest.raw, w.reported) for i, w in shard.unknown.items()])
 
 
-def decode_shard(
-    directory: bytes | None, last_beats: bytes | None, unknown: bytes | None, shards: int
-) -> LeaseShard:
+def decode_shard(directory: bytes | None, last_beats: bytes | None, unknown: bytes | None, shards: int) -> LeaseShard:
     """Decode a shard from its three parts; a part that was never written is empty.
 
     Raises StateVersionError when the state was written with another number of shards: its instances would be

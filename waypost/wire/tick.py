@@ -11,7 +11,7 @@ that do, so no value can forge another entry.
 
 from __future__ import annotations
 
-from typing import Iterator
+from collections.abc import Iterator
 
 from waypost.errors import DecodeError
 from waypost.model.beats import Beat

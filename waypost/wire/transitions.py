@@ -7,7 +7,8 @@ checked like any state's.
 
 from __future__ import annotations
 
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import orjson
 
@@ -88,9 +89,7 @@ def encode_row(row: ShardTick) -> bytes:
 def decode_row(blob: bytes) -> ShardTick:
     """Decode what `encode_row` wrote."""
     end, shard, first, last, lapses, renewals = _load(blob)
-    return ShardTick(
-        end, shard, first, last, tuple(map(_unpack, lapses)), tuple(map(_unpack, renewals))
-    )
+    return ShardTick(end, shard, first, last, tuple(map(_unpack, lapses)), tuple(map(_unpack, renewals)))
 
 
 def encode_deferred(deferred: Deferred) -> bytes:

@@ -1,0 +1,379 @@
+"""The whole job on real servers: what a producer writes, and what a gateway then reads.
+
+The tests share one stack, so each uses services of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.log_writer import HEARTBEAT, REGISTRY, LogWriter
+from tests.e2e.tables import Tables, eventually
+from waypost.local.state import Stack, load_stack
+
+SHARDS = 128
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def log(stack: Stack) -> Iterator[LogWriter]:
+    writer = LogWriter(stack.kafka_bootstrap)
+    yield writer
+    writer.close()
+
+
+@pytest.fixture
+def tables(stack: Stack) -> Iterator[Tables]:
+    reader = Tables(stack.redis_url)
+    yield reader
+    reader.close()
+
+
+def flink(stack: Stack, path: str) -> Any:
+    with urllib.request.urlopen(f"{stack.flink_rest}{path}", timeout=30) as answer:
+        return json.load(answer)
+
+
+def running_job(stack: Stack) -> str | None:
+    jobs = flink(stack, "/jobs/overview")["jobs"]
+    return next((job["jid"] for job in jobs if job["state"] == "RUNNING"), None)
+
+
+def restarts(stack: Stack, job: str) -> int:
+    # Flink's REST server collects metrics when they are asked for: the first answer may be empty.
+    [metric] = eventually(lambda: flink(stack, f"/jobs/{job}/metrics?get=numRestarts"))
+    return int(metric["value"])
+
+
+def records_in(stack: Stack, job: str, name: str) -> int:
+    """Return how many records the subtasks of the vertex whose name begins with `name` took in."""
+    vertices = flink(stack, f"/jobs/{job}")["vertices"]
+    [vertex] = [v for v in vertices if v["name"].startswith(name)]
+    path = f"/jobs/{job}/vertices/{vertex['id']}/subtasks/metrics?get=numRecordsIn&agg=sum"
+    [metric] = eventually(lambda: flink(stack, path))
+    return int(metric["sum"])
+
+
+def test_both_forms_and_the_bare_heartbeat_work_as_written(log: LogWriter, tables: Tables) -> None:
+    log.record(
+        REGISTRY,
+        b"anything",
+        b'{"service":"webhook","endpoints":["10.1.2.3:8080","10.1.2.4:8080"],"status":"healthy","last_updated":1625097600}',
+    )
+    log.record(
+        REGISTRY,
+        b"default/as-written",
+        b'{"op":"register","namespace":"default","service":"as-written","instance":"pod-7","address":"10.1.2.3",'
+        b'"port":8080,"status":"UP","weight":100,"zone":"a","node":"n1","metadata":{"version":"2.1"},'
+        b'"lease_seconds":4,"source":"agent","request_id":"\xe2\x80\xa6","ts":1795298407272}',
+    )
+    with log.beating("pod-7"):
+        tables.wait_for("webhook", "10.1.2.3:8080", "10.1.2.4:8080")
+        tables.wait_for("as-written", "pod-7")
+        log.register("as-written", "quiet", 8081, lease=3)
+        tables.wait_for("as-written", "pod-7", "quiet")
+
+        # The one that does not beat leaves; the beats of the other keep it, and prove that beats could arrive.
+        tables.wait_for("as-written", "pod-7")
+
+    assert tables.endpoints("webhook")["10.1.2.4:8080"] == ("10.1.2.4", 8080)
+    assert tables.instance("as-written", "quiet")["reason"] == "lease-lapsed"
+    assert tables.instance("as-written", "pod-7")["node"] == "n1"
+
+
+def test_a_lapsed_instance_comes_back_with_its_first_beat(log: LogWriter, tables: Tables) -> None:
+    log.register("comeback", "stays", 9001, lease=3)
+    log.register("comeback", "returns", 9002, lease=3)
+    with log.beating("stays"):
+        tables.wait_for("comeback", "stays", "returns")
+        tables.wait_for("comeback", "stays")
+
+        log.beat("returns")
+
+        eventually(lambda: "returns" in tables.ids("comeback"))
+
+
+def test_total_silence_changes_nothing(log: LogWriter, tables: Tables) -> None:
+    for n in range(3):
+        log.register("silent", f"s{n}", 9100 + n, lease=2)
+    with log.beating("s0", "s1", "s2"):
+        tables.wait_for("silent", "s0", "s1", "s2")
+    before = tables.last_change()
+    marker = log.register("silent-clock", "c0", 9200)
+    eventually(lambda: tables.answer(marker))
+
+    # Ten leases later, on the log's own clock, with witnesses but nobody's beat:
+    first = float(before.split("-")[0])
+    eventually(lambda: float(tables.redis.time()[0]) * 1000 > first + 20_000)
+
+    assert tables.ids("silent") == {"s0", "s1", "s2"}
+
+
+def test_every_request_is_answered_and_a_drained_instance_leaves_at_once(log: LogWriter, tables: Tables) -> None:
+    first = log.register("orders", "o1", 9301)
+    second = log.register("orders", "o2", 9302)
+    tables.wait_for("orders", "o1", "o2")
+
+    drained = log.event("orders", op="drain", instance="o1")
+    tables.wait_for("orders", "o2")
+    again = log.event("orders", op="drain", instance="nobody")
+    gone = log.event("orders", op="deregister", instance="o2")
+    tables.wait_for("orders")
+
+    assert tables.instance("orders", "o1")["status"] == "DRAINING"
+    assert tables.instance("orders", "o2") == {}
+    for request in (first, second, drained, gone):
+        assert eventually(lambda r=request: tables.answer(r))["applied"] is True
+    assert eventually(lambda: tables.answer(again)) == {
+        "request_id": again,
+        "applied": False,
+        "reason": "unknown-instance",
+    }
+
+
+def test_checks_and_operators_speak_of_different_facts(log: LogWriter, tables: Tables) -> None:
+    log.register("facts", "f1", 9401)
+    tables.wait_for("facts", "f1")
+
+    log.event("facts", op="status", instance="f1", status="fail")
+    tables.wait_for("facts")
+    assert tables.instance("facts", "f1")["status"] == "DOWN"
+    log.event("facts", op="status", instance="f1", status="pass")
+    tables.wait_for("facts", "f1")
+    log.event("facts", op="status", instance="f1", status="OUT_OF_SERVICE")
+    tables.wait_for("facts")
+
+    log.beat("f1", '{"status":"UP"}')
+    lifted = log.event("facts", op="status", instance="f1", status="pass")
+    eventually(lambda: tables.answer(lifted))
+
+    assert tables.ids("facts") == set()
+    assert tables.instance("facts", "f1")["status"] == "OUT_OF_SERVICE"
+
+
+def test_a_node_batch_speaks_for_each_of_its_instances(log: LogWriter, tables: Tables) -> None:
+    for n in range(3):
+        log.register("batched", f"b{n}", 9500 + n)
+    tables.wait_for("batched", "b0", "b1", "b2")
+
+    log.beat("n1", '{"node":"n1","beats":[{"instance":"b0","cpu":0.4},{"instance":"b1","status":"fail"}]}')
+    tables.wait_for("batched", "b0", "b2")
+    log.beat("n1", '{"node":"n1","beats":[{"instance":"b1","status":"pass"}]}')
+    tables.wait_for("batched", "b0", "b1", "b2")
+
+
+POISON: list[tuple[str, bytes | None, bytes | None, str]] = [
+    (REGISTRY, b"k", None, "tombstone"),
+    (REGISTRY, b"k", b"\xff\xfe", "bad-utf8"),
+    (REGISTRY, b"k", b"{", "bad-json"),
+    (REGISTRY, b"k", b"[" * 50_000, "bad-json"),
+    (REGISTRY, b"k", b"[]", "not-an-object"),
+    (REGISTRY, b"k", b'{"service":"x","endpoints":null,"last_updated":1}', "endpoints-missing"),
+    (REGISTRY, b"k", b'{"service":"x","endpoints":["1.2.3.4:0"],"last_updated":1}', "port-out-of-range"),
+    (REGISTRY, b"k", b'{"service":"x","endpoints":["1.2.3.4:70000"],"last_updated":1}', "port-out-of-range"),
+    (REGISTRY, b"k", b'{"service":"x","endpoints":["1.2.3.4:1"],"last_updated":99999999999}', "last-updated-in-future"),
+    (REGISTRY, b"k", b'{"service":"../../etc","instance":"a","address":"1.2.3.4","port":1}', ""),
+    (REGISTRY, b"k", b'{"service":"x","instance":"a b","address":"1.2.3.4","port":1}', ""),
+    (REGISTRY, b"k", b'{"service":"x","instance":"a","address":"1.2.3.4","port":"80"}', "wrong-type"),
+    (
+        REGISTRY,
+        b"k",
+        b'{"service":"x","instance":"a","address":"1.2.3.4","port":1,"lease_seconds":1}',
+        "lease-out-of-bounds",
+    ),
+    (REGISTRY, b"k", b'{"op":"explode","service":"x","instance":"a"}', "unknown-op"),
+    (REGISTRY, b"k", b'{"op":"status","service":"x","instance":"a","status":"FINE"}', "unknown-status"),
+    (
+        REGISTRY,
+        b"k",
+        json.dumps(
+            {
+                "service": "x",
+                "last_updated": 1,
+                "endpoints": [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}:80" for n in range(5001)],
+            }
+        ).encode(),
+        "too-many-endpoints",
+    ),
+    (REGISTRY, b"k", b'{"service":"x","pad":"' + b"x" * 262_144 + b'"}', "oversize"),
+    (HEARTBEAT, b"pod-9", None, "tombstone"),
+    (HEARTBEAT, None, b"{}", "key-missing"),
+    (HEARTBEAT, b"pod-9", b"\xff", "bad-utf8"),
+    (HEARTBEAT, b"pod-9", b"{", "bad-json"),
+    (HEARTBEAT, b"pod-9", b'{"cpu":"x"}', "wrong-type"),
+    (HEARTBEAT, b"pod-9", b'{"cpu":1e400}', ""),
+    (HEARTBEAT, b"pod-9", b'{"status":"FINE"}', "unknown-status"),
+    (HEARTBEAT, b"a,b|c", b"{}", "bad-instance-id"),
+    (HEARTBEAT, b"pod-9", b'{}\x1epod-8\x1f0\x1f0\x1f0\x1f{"status":"fail"}', "bad-json"),
+    (HEARTBEAT, b"pod-9", b'{"pad":"' + b"x" * 65_536 + b'"}', "oversize"),
+]
+
+
+def test_no_poison_record_restarts_the_job_and_each_is_kept(stack: Stack, log: LogWriter, tables: Tables) -> None:
+    job = eventually(lambda: running_job(stack))
+    before = restarts(stack, job)
+
+    wanted = [(*log.record(topic, key, value), reason) for topic, key, value, reason in POISON]
+    stale = log.event("stale-set", endpoints=["10.0.0.1:80"], last_updated=200)
+    older = log.event("stale-set", endpoints=["10.0.0.2:80"], last_updated=100)
+
+    def all_kept() -> list[Any]:
+        kept = {(d["topic"], d["partition"], d["offset"]): d["reason"] for d in log.dead_letters()}
+        missing = [w for w in wanted if w[:3] not in kept or (w[3] and kept[w[:3]] != w[3])]
+        return [] if missing else [kept]
+
+    eventually(all_kept)
+    assert eventually(lambda: tables.answer(stale))["applied"] is True
+    assert eventually(lambda: tables.answer(older))["reason"] == "stale-last-updated"
+    assert tables.ids("stale-set") == {"10.0.0.1:80"}
+    assert running_job(stack) == job
+    assert restarts(stack, job) == before
+
+
+def test_ten_thousand_unchanged_beats_cost_the_route_fold_and_redis_nothing(
+    stack: Stack, log: LogWriter, tables: Tables
+) -> None:
+    ids = [f"calm-{n}" for n in range(100)]
+    for n, instance in enumerate(ids):
+        log.register("calm", instance, 10_000 + n)
+    tables.wait_for("calm", *ids)
+    log.beat(ids[0], '{"status":"fail"}')
+    eventually(lambda: ids[0] not in tables.ids("calm"))
+    log.beat(ids[0], '{"status":"pass"}')
+    eventually(lambda: ids[0] in tables.ids("calm"))
+    job = eventually(lambda: running_job(stack))
+    change, folded = tables.last_change(), records_in(stack, job, "route fold")
+    rows, started = records_in(stack, job, "lease fold"), time.monotonic()
+
+    for n in range(10_000):
+        log.beat(ids[n % 100], '{"cpu":0.4}')
+    log.flush()
+    for instance in ids:
+        log.beat(instance, '{"status":"fail"}')
+    # Each of these follows all unchanged beats of its instance in the same partition; once all have had their
+    # effect, so have the unchanged ones.
+    tables.wait_for("calm")
+
+    # One batch per tick: the last beats fall into one tick or two. (Other tests' leases may lapse meanwhile.)
+    assert len([entry for _, entry in tables.changes(after=change) if entry["service"] == "default/calm"]) <= 2
+    seconds = time.monotonic() - started
+    in_route_fold = records_in(stack, job, "route fold") - folded
+    in_lease_fold = records_in(stack, job, "lease fold") - rows
+    assert in_route_fold < 100
+    assert in_lease_fold <= SHARDS * (seconds + 30), "one row per shard and tick, however many beats"
+
+
+def test_a_wiped_redis_gets_every_table_back(log: LogWriter, tables: Tables) -> None:
+    for n in range(20):
+        for service in ("wiped-a", "wiped-b"):
+            log.register(service, f"{service}-{n}", 11_000 + n)
+    eventually(lambda: len(tables.ids("wiped-a")) == 20 and len(tables.ids("wiped-b")) == 20)
+    services = ["wiped-a", "wiped-b"]
+    before, revisions = tables.dump(services), {s: tables.revision(s) for s in services}
+
+    tables.redis.flushall()
+
+    eventually(lambda: tables.dump(services) == before)
+    assert all(tables.revision(s) > revisions[s] for s in services)
+    log.event("wiped-a", op="deregister", instance="wiped-a-0")
+    eventually(lambda: len(tables.ids("wiped-a")) == 19)
+
+
+def assert_revisions_never_go_back(tables: Tables, after: str) -> None:
+    seen: dict[str, int] = {}
+    for _, entry in tables.changes(after=after):
+        service, revision = entry["service"], int(entry["revision"])
+        assert revision >= seen.get(service, 0), f"{service} went back to {revision}"
+        seen[service] = revision
+
+
+def test_kill_9_of_the_task_manager_ends_with_the_same_tables(stack: Stack, log: LogWriter, tables: Tables) -> None:
+    start = tables.last_change()
+    for n in range(10):
+        log.register("crash", f"before-{n}", 12_000 + n)
+    eventually(lambda: len(tables.ids("crash")) == 10)
+    job = eventually(lambda: running_job(stack))
+    before = restarts(stack, job)
+
+    for name in ("taskmanager-1", "taskmanager-2"):
+        process = load_stack(stack.state_dir).parts.get(name)
+        if process is not None:
+            os.kill(process.pid, signal.SIGKILL)
+    for n in range(10):
+        log.register("crash", f"after-{n}", 12_100 + n)
+        log.event("crash", op="deregister", instance=f"before-{n}")
+
+    tables.wait_for("crash", *(f"after-{n}" for n in range(10)))
+    assert restarts(stack, job) > before
+    assert_revisions_never_go_back(tables, start)
+
+
+def test_stop_with_savepoint_and_resume_ends_with_the_same_tables(
+    stack: Stack, waypost: Any, log: LogWriter, tables: Tables
+) -> None:
+    start = tables.last_change()
+    for n in range(10):
+        log.register("upgrade", f"u{n}", 13_000 + n)
+    eventually(lambda: len(tables.ids("upgrade")) == 10)
+    before = tables.dump(["upgrade"])
+    old = eventually(lambda: running_job(stack))
+
+    done = waypost("submit", "--state-dir", str(stack.state_dir))
+    assert done.returncode == 0, done.stdout + done.stderr
+    new = eventually(lambda: running_job(stack))
+    last = log.event("upgrade", op="deregister", instance="u0")
+    eventually(lambda: tables.answer(last))
+
+    assert new != old
+    del before["upgrade"]["u0"]
+    assert tables.dump(["upgrade"]) == before
+    assert_revisions_never_go_back(tables, start)
+
+
+def test_the_job_refuses_topics_with_the_producers_clock(stack: Stack, tmp_path: Path) -> None:
+    from kafka import KafkaAdminClient
+    from kafka.admin import NewTopic
+
+    admin = KafkaAdminClient(bootstrap_servers=stack.kafka_bootstrap)
+    try:
+        topic = NewTopic(
+            name="wrong-clock",
+            num_partitions=1,
+            replication_factor=1,
+            topic_configs={"message.timestamp.type": "CreateTime"},
+        )
+        admin.create_topics([topic])
+    finally:
+        admin.close()
+
+    refused = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "jobs.route_table",
+            "--set",
+            f"kafka.bootstrap={stack.kafka_bootstrap}",
+            "--set",
+            "topics.heartbeat=wrong-clock",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert refused.returncode != 0
+    assert "LogAppendTime" in refused.stderr
+    assert "wrong-clock" in refused.stderr

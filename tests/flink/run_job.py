@@ -1,0 +1,63 @@
+"""The real job on a mini cluster, one run per process: `python -m tests.flink.run_job request.json`.
+
+A process of its own, because in thread mode a JVM keeps the modules of its first job. The request is what
+`tests.flink.mini_cluster` writes. A run without end takes `savepoint DIRECTORY` or `cancel` as a line on standard
+input; what it has to say it prints as lines of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.table import StreamTableEnvironment
+
+import jobs.route_table as job
+from sinks.kafka_records import KafkaRecords
+from sources.kafka_events import KafkaEvents
+from tests.flink.probes import COUNTED
+from waypost.settings import Settings
+
+
+def main(request: dict) -> None:  # type: ignore[type-arg]
+    settings = Settings.load(overrides=request["settings"])
+    for name, counted in COUNTED.items():
+        setattr(job, name, counted)
+
+    conf = job.configuration(settings)
+    for name, value in request["flink"].items():
+        conf.set_string(name, value)
+    env = StreamExecutionEnvironment.get_execution_environment(conf)
+    tables = StreamTableEnvironment.create(env)
+    source = KafkaEvents(
+        bootstrap=settings.kafka.bootstrap,
+        group_id=settings.kafka.group_id,
+        registry=settings.topics.registry,
+        heartbeat=settings.topics.heartbeat,
+        parallelism=settings.job.source_parallelism,
+        bounded=request["bounded"],
+    )
+    job.build(tables, source, KafkaRecords(bootstrap=settings.kafka.bootstrap), settings)
+
+    if request["bounded"]:
+        result = env.execute(job.NAME)
+        say(finished=True, runtime_ms=result.get_net_runtime())
+        return
+    client = env.execute_async(job.NAME)
+    say(started=str(client.get_job_id()))
+    command, _, argument = sys.stdin.readline().strip().partition(" ")
+    if command == "savepoint":
+        say(savepoint=client.stop_with_savepoint(False, argument).result())
+    else:
+        client.cancel().result()
+        say(cancelled=True)
+
+
+def say(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()))

@@ -1,0 +1,333 @@
+"""What a log means, computed the slow way: the whole log in memory, sorted by stamp, told as a story.
+
+This is the yardstick for the folds, so it shares none of their ideas: no last-writer-wins maps, no shards, no ticks
+that arrive, no increments. Registrations are replayed in the order of the log; whether a lease lapsed is asked of the
+log as a whole, with the sentence of the contract:
+
+    A lapse with deadline D executes only if someone's real beat was logged in (D - lease/2, D] and no tick is missing
+    there; otherwise the new deadline is the first real beat after it plus a full lease.
+
+The three floors of tests use it: the model on generated events, the job on a mini cluster, the job on real servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from waypost.errors import DecodeError
+from waypost.model.beats import Beat
+from waypost.model.events import Attributes, InstanceEvent, LeaseFact, LeaseTransition, Op, SetEvent
+from waypost.model.lifecycle import Declared, Health, Lease, is_routable
+from waypost.model.names import ServiceKey
+from waypost.model.shards import shard_of
+from waypost.model.stamp import Stamp
+from waypost.wire.beats import decode_heartbeat
+from waypost.wire.registry import decode_registration
+
+WITNESS = b"_witness/"
+
+
+class Record(NamedTuple):
+    """One record of a topic as the broker holds it."""
+
+    topic: str
+    stamp: Stamp
+    key: bytes | None
+    value: bytes | None
+
+
+class OracleBeat(NamedTuple):
+    """One readable beat of one instance."""
+
+    instance: str
+    stamp: Stamp
+    beat: Beat
+
+
+@dataclass(kw_only=True)
+class Known:
+    """What is known of one instance. `lease` is None where the contract allows both (a deferred lapse is executed
+    up to two ticks late, and the log ends within them)."""
+
+    attributes: Attributes
+    source: str
+    declared: Declared
+    health: Health = Health.UNKNOWN
+    lease: Lease | None = Lease.LIVE
+    generation: Stamp = Stamp(0)
+    granted_seconds: int = 0
+    """`lease_seconds` as registered; `lease_changes` are the updates of it since."""
+    lease_changes: list[tuple[Stamp, int]] = field(default_factory=list)
+
+    @property
+    def is_routable(self) -> bool:
+        assert self.lease is not None, "the log ends while this lapse may or may not be executed"
+        return is_routable(self.declared, self.health, self.lease)
+
+
+class Dead(NamedTuple):
+    """A record that must be on `dead-letter`."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+
+
+Services = dict[ServiceKey, dict[str, Known]]
+
+
+@dataclass
+class Story:
+    """The registry as the log tells it, record by record."""
+
+    registered: dict[ServiceKey, dict[str, Known]] = field(default_factory=dict)
+    ever: set[tuple[ServiceKey, str]] = field(default_factory=set)
+    sets: dict[ServiceKey, dict[str, SetEvent]] = field(default_factory=dict)
+    dead: list[tuple[Stamp, str]] = field(default_factory=list)
+    lives: list[tuple[ServiceKey, str, Stamp, Stamp | None]] = field(default_factory=list)
+    """(service, instance, from, to): when an id was registered without a break."""
+
+    def tell(self, event: InstanceEvent | SetEvent | LeaseTransition) -> None:
+        if isinstance(event, SetEvent):
+            self._tell_set(event)
+        elif isinstance(event, LeaseTransition):
+            self._tell_lease(event)
+        else:
+            self._tell_instance(event)
+
+    def _tell_set(self, event: SetEvent) -> None:
+        by_source = self.sets.setdefault(event.service, {})
+        before = by_source.get(event.source)
+        if before is not None and event.last_updated < before.last_updated:
+            self.dead.append((event.stamp, "stale-last-updated"))
+            return
+        by_source[event.source] = event
+
+    def _tell_lease(self, event: LeaseTransition) -> None:
+        known = self.registered.get(event.service, {}).get(event.instance)
+        if known is None:
+            return
+        if event.fact is LeaseFact.HEALTH:
+            assert event.health is not None
+            known.health = event.health
+        elif event.generation == known.generation:
+            known.lease = Lease.LAPSED if event.fact is LeaseFact.LAPSED else Lease.LIVE
+
+    def _tell_instance(self, event: InstanceEvent) -> None:
+        living = self.registered.setdefault(event.service, {})
+        known = living.get(event.instance)
+        if event.op is Op.REGISTER:
+            assert event.attributes is not None
+            assert event.declared is not None
+            if known is None:
+                self.lives.append((event.service, event.instance, event.stamp, None))
+            self.ever.add((event.service, event.instance))
+            living[event.instance] = Known(
+                attributes=event.attributes,
+                source=event.source,
+                declared=event.declared,
+                generation=event.stamp,
+                granted_seconds=event.attributes.lease_seconds,
+            )
+        elif known is None:
+            was_here = event.op is Op.DEREGISTER and (event.service, event.instance) in self.ever
+            if not was_here:
+                self.dead.append((event.stamp, "unknown-instance"))
+        elif event.op is Op.DEREGISTER:
+            del living[event.instance]
+            self.lives = [
+                (s, i, start, event.stamp if end is None and (s, i) == (event.service, event.instance) else end)
+                for s, i, start, end in self.lives
+            ]
+        elif event.op is Op.UPDATE:
+            known.attributes = replace(known.attributes, **event.changes)
+            if "lease_seconds" in event.changes:
+                known.lease_changes.append((event.stamp, event.changes["lease_seconds"]))
+        elif event.op is Op.DRAIN:
+            known.declared = Declared.DRAINING
+        elif event.declared is not None:
+            known.declared = event.declared
+        elif event.health is not None:
+            known.health = event.health
+
+    def known(self) -> Services:
+        """Everything that something speaks for. A registration comes before any set that lists the same id."""
+        result: Services = {}
+        for service in self.registered.keys() | self.sets.keys():
+            table: dict[str, Known] = {}
+            for owned in sorted(self.sets.get(service, {}).values(), key=lambda s: (s.healthy, s.stamp)):
+                for address, port in owned.endpoints:
+                    table[f"{address}:{port}"] = Known(
+                        attributes=Attributes(address=address, port=port),
+                        source=owned.source,
+                        declared=Declared.UP,
+                        health=Health.PASS if owned.healthy else Health.FAIL,
+                        lease=Lease.NONE,
+                        generation=owned.stamp,
+                    )
+            table.update(self.registered.get(service, {}))
+            if table:
+                result[service] = table
+        return result
+
+
+def told(events: Iterable[InstanceEvent | SetEvent | LeaseTransition]) -> Story:
+    """Tell a whole log of one or several services in the order of its stamps."""
+    story = Story()
+    # Of one record and a tick that ends at the same moment the tick is first: its stamp has no partition.
+    for event in sorted(without_repeats(events), key=lambda e: e.stamp):
+        story.tell(event)
+    return story
+
+
+def without_repeats(events: Iterable[InstanceEvent | SetEvent | LeaseTransition]) -> list:  # type: ignore[type-arg]
+    """Drop events that occur twice (same stamp, same content)."""
+    result: list[InstanceEvent | SetEvent | LeaseTransition] = []
+    for event in events:
+        if event not in result:
+            result.append(event)
+    return result
+
+
+@dataclass
+class Log:
+    """A log as read: events, beats, and which ticks have a row of every shard."""
+
+    shards: int = 1
+    events: list[InstanceEvent | SetEvent] = field(default_factory=list)
+    beats: list[OracleBeat] = field(default_factory=list)
+    dead: list[Dead] = field(default_factory=list)
+    shards_seen: dict[int, set[int]] = field(default_factory=dict)
+    tick_ms: int = 1000
+
+    @classmethod
+    def of(cls, records: Iterable[Record], *, registry: str, shards: int, tick_ms: int = 1000) -> Log:
+        """Read raw records of the registry topic and of any other (the heartbeats)."""
+        log = cls(shards=shards, tick_ms=tick_ms)
+        for record in records:
+            stamp = record.stamp
+            end = stamp.at // tick_ms * tick_ms + tick_ms
+            try:
+                if record.topic == registry:
+                    log.events.append(decode_registration(record.value, stamp))
+                elif (record.key or b"").startswith(WITNESS) and record.value == b"{}":
+                    log.shards_seen.setdefault(end, set()).add(int((record.key or b"")[len(WITNESS) :]))
+                else:
+                    heartbeats = decode_heartbeat(record.key, record.value)
+                    for error in heartbeats.errors:
+                        log.dead.append(Dead(record.topic, stamp.partition, stamp.offset, error.reason))
+                    for instance, beat in heartbeats.beats:
+                        log.beats.append(OracleBeat(instance, stamp, beat))
+                        log.shards_seen.setdefault(end, set()).add(shard_of(instance, shards))
+            except DecodeError as error:
+                log.dead.append(Dead(record.topic, stamp.partition, stamp.offset, error.reason))
+        return log
+
+    @property
+    def complete_ticks(self) -> set[int]:
+        """The ends of the ticks in which every shard has a row."""
+        return {end for end, seen in self.shards_seen.items() if len(seen) == self.shards}
+
+
+def final(log: Log, complete_ticks: Collection[int] | None = None) -> Services:
+    """Return what is known when the whole log was read: the answer the job must agree with."""
+    ticks = set(log.complete_ticks if complete_ticks is None else complete_ticks)
+    story = told(log.events)
+    services = story.known()
+    real = sorted(
+        b.stamp.at
+        for b in log.beats
+        if any(_speaks_of(b, s, i) and start <= b.stamp and (end is None or b.stamp < end) for s, i, start, end in story.lives)
+    )
+    for service, table in services.items():
+        for instance, known in table.items():
+            if known.lease is Lease.NONE:
+                continue
+            own = sorted(
+                (b for b in log.beats if _renews(b, service, instance, known, story)), key=lambda b: b.stamp
+            )
+            known.lease = _lease(known, [b.stamp.at for b in own], real, ticks, log.tick_ms)
+            _health(known, service, instance, own, log.events)
+    return services
+
+
+def _speaks_of(beat: OracleBeat, service: ServiceKey, instance: str) -> bool:
+    said = beat.beat
+    return (
+        beat.instance == instance
+        and (not said.service or said.service == service.service)
+        and (not said.namespace or said.namespace == service.namespace)
+    )
+
+
+def _renews(beat: OracleBeat, service: ServiceKey, instance: str, known: Known, story: Story) -> bool:
+    if not _speaks_of(beat, service, instance) or beat.stamp < known.generation:
+        return False
+    meant = {
+        s.namespace
+        for s, i, start, end in story.lives
+        if _speaks_of(beat, s, i) and start <= beat.stamp and (end is None or beat.stamp < end)
+    }
+    return len(meant) == 1
+
+
+def _health(
+    known: Known, service: ServiceKey, instance: str, own: list[OracleBeat], events: list[InstanceEvent | SetEvent]
+) -> None:
+    """The last word on health since the registration. A beat speaks when it says something else than the beat before."""
+    words: list[tuple[Stamp, Health]] = []
+    before: Health | None = None
+    for beat in own:
+        said = beat.beat.health
+        if said is not None and said is not before:
+            words.append((beat.stamp, said))
+            before = said
+    for event in events:
+        if (
+            isinstance(event, InstanceEvent)
+            and (event.service, event.instance) == (service, instance)
+            and event.health is not None
+            and event.stamp > known.generation
+        ):
+            words.append((event.stamp, event.health))
+    known.health = max(words, key=lambda word: word[0])[1] if words else Health.UNKNOWN
+
+
+def _lease(known: Known, own: list[int], real: list[int], ticks: set[int], tick_ms: int) -> Lease | None:
+    last = max([known.generation.at, *own])
+    lease_ms = known.granted_seconds * 1000
+    for stamp, seconds in known.lease_changes:
+        if stamp.at <= last:
+            lease_ms = seconds * 1000
+    lapse = lapse_time(last + lease_ms, lease_ms, real, ticks, tick_ms)
+    for stamp, seconds in known.lease_changes:
+        if stamp.at <= last:
+            continue
+        if lapse is not None and lapse <= stamp.at:
+            break  # An update does not revive; a beat does.
+        lease_ms = seconds * 1000
+        lapse = lapse_time(max(last + lease_ms, stamp.at), lease_ms, real, ticks, tick_ms)
+    log_end = max(ticks, default=0)
+    if lapse is None or lapse > log_end:
+        return Lease.LIVE
+    return Lease.LAPSED if lapse + 2 * tick_ms <= log_end else None
+
+
+def lapse_time(deadline: int, lease_ms: int, real: list[int], ticks: set[int], tick_ms: int) -> int | None:
+    """Return the end of the tick that executes the lapse, None when the log never allows it."""
+    log_end = max(ticks, default=0)
+    while deadline <= log_end:
+        start = deadline - lease_ms // 2
+        first_tick = start // tick_ms * tick_ms + tick_ms
+        last_tick = -(-deadline // tick_ms) * tick_ms
+        nothing_missing = all(end in ticks for end in range(first_tick, last_tick + 1, tick_ms))
+        if nothing_missing and any(start < at <= deadline for at in real):
+            return last_tick
+        after = [at for at in real if at > deadline]
+        if not after:
+            return None
+        deadline = after[0] + lease_ms
+    return None

@@ -1,0 +1,177 @@
+"""One instance of the fleet: a small HTTP server that registers, beats, drains and deregisters through Kafka.
+
+It knows the log and nothing else of the registry, as an application would. Its life:
+
+    listen ─► register ─► beat, beat, beat … ─► [LEAVE] drain ─► serve on for `grace_s` ─► stop ─► deregister
+
+Signals are its only controls, taken by `sigtimedwait` between two beats, so no handler ever interrupts anything.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
+
+from waypost.client.event_sink import KafkaSink
+from waypost.client.registrar import Registrar
+from waypost.demo.lines import Tell
+from waypost.errors import RegistryUnavailable
+from waypost.model.beats import Beat
+from waypost.model.events import Attributes
+from waypost.model.lifecycle import Health
+
+LOOPBACK = "127.0.0.1"
+SOURCE = "demo"
+"""Under which the demo registers: what it may clean up after itself."""
+
+LEAVE = signal.SIGTERM
+SILENCE = signal.SIGUSR1
+"""Stop beating and go on serving."""
+SPEAK = signal.SIGUSR2
+"""Beat again."""
+FLAP = signal.SIGHUP
+"""Report the opposite health with each beat for a while, many times a second."""
+CONTROLS = (LEAVE, SILENCE, SPEAK, FLAP)
+
+_NEVER = float("inf")
+_FLAP_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """Who an instance is and how it behaves."""
+
+    service: str
+    instance: str
+    bootstrap: str
+    lease_s: int
+    beat_s: float
+    grace_s: float
+    """How long it serves on after it has drained: longer than a reader needs to hear of it."""
+    flap_s: float
+    zone: str
+    seed: int
+
+
+class Instance:
+    """See the module. `run` returns when the instance has left."""
+
+    def __init__(self, spec: Spec, tell: Tell) -> None:
+        self._spec = spec
+        self._tell = tell
+        self._random = random.Random(spec.seed)
+        self._sink = KafkaSink(spec.bootstrap, client_id=spec.instance)
+        self._registrar = Registrar(self._sink, source=SOURCE)
+        self._next_beat = 0.0
+        self._flaps_left = 0
+
+    def run(self) -> None:
+        # Before any thread exists: threads inherit the mask, and a signal must find only `sigtimedwait`.
+        signal.pthread_sigmask(signal.SIG_BLOCK, CONTROLS)
+        spec = self._spec
+        server = _server(spec)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.25}, daemon=True).start()
+        port = int(server.server_address[1])
+        attributes = Attributes(
+            address=LOOPBACK, port=port, zone=spec.zone, metadata={"demo": "1"}, lease_seconds=spec.lease_s
+        )
+        self._registrar.register(spec.service, spec.instance, attributes)
+        self._tell("registered", instance=spec.instance, service=spec.service, port=port)
+        self._beat_until_told_to_leave()
+        self._leave(server)
+
+    def _beat_until_told_to_leave(self) -> None:
+        # The first beat at random: a fleet that was started together must not beat together.
+        self._next_beat = time.monotonic() + self._random.random() * self._spec.beat_s
+        while True:
+            pause = self._next_beat - time.monotonic()
+            # `inf` is no time for the kernel.
+            info = signal.sigtimedwait(CONTROLS, min(max(pause, 0.0), 3600.0))
+            order = info.si_signo if info is not None else None
+            if order == LEAVE:
+                return
+            if order == SILENCE:
+                self._next_beat = _NEVER
+            elif order == SPEAK:
+                self._next_beat = 0.0
+            elif order == FLAP:
+                # Even, so that the last one is a pass.
+                self._flaps_left = 2 * round(self._spec.flap_s / _FLAP_EVERY_S / 2)
+                self._next_beat = 0.0
+            elif time.monotonic() >= self._next_beat:
+                self._beat()
+
+    def _beat(self) -> None:
+        health: Health | None = None
+        pause = self._spec.beat_s * self._random.uniform(0.8, 1.2)
+        if self._flaps_left:
+            health = Health.PASS if self._flaps_left % 2 else Health.FAIL
+            self._flaps_left -= 1
+            pause = _FLAP_EVERY_S if self._flaps_left else pause
+        beat = Beat(cpu=round(self._random.uniform(0.05, 0.95), 2), health=health)
+        before = time.monotonic()  # the log has it later than this, so a lease seems rather longer than it was
+        try:
+            self._registrar.beat(self._spec.instance, beat)
+        except RegistryUnavailable as error:
+            _complain(self._spec, error)  # the next beat tries again
+        else:
+            self._tell("beat", at=before, instance=self._spec.instance)
+        self._next_beat = time.monotonic() + pause
+
+    def _leave(self, server: _Server) -> None:
+        spec = self._spec
+        self._tell("leaving", instance=spec.instance)
+        try:
+            self._registrar.drain(spec.service, spec.instance)
+            # Readers hear of it meanwhile; calls still arrive and are served. Impatience is another LEAVE.
+            signal.sigtimedwait((LEAVE,), spec.grace_s)
+        except RegistryUnavailable as error:
+            _complain(spec, error)
+        self._tell("stopping", instance=spec.instance)
+        server.shutdown()
+        server.server_close()  # waits for calls under way
+        try:
+            self._registrar.deregister(spec.service, spec.instance)
+            self._registrar.close()
+        except RegistryUnavailable as error:
+            _complain(spec, error)
+        self._tell("left", instance=spec.instance, lost_beats=self._sink.lost)
+
+
+class _Server(ThreadingMixIn, TCPServer):
+    """Not `http.server.HTTPServer`, which asks DNS for its own name when it starts."""
+
+    allow_reuse_address = True
+    daemon_threads = False
+    block_on_close = True
+    request_queue_size = 64
+
+
+def _server(spec: Spec) -> _Server:
+    body = json.dumps({"service": spec.service, "instance": spec.instance}).encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return _Server((LOOPBACK, 0), Handler)
+
+
+def _complain(spec: Spec, error: Exception) -> None:
+    print(f"{spec.instance}: {error}", file=sys.stderr, flush=True)
