@@ -121,7 +121,9 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
     changes = (
         registrations.union(transitions)
         .key_by(row_field(0), Types.STRING())
-        .process(RouteFold(topics.registry, settings.routes, RedisConnector(settings.redis)), OUTPUT_RECORD)
+        .process(
+            RouteFold(topics.registry, topics.heartbeat, settings.routes, RedisConnector(settings.redis)), OUTPUT_RECORD
+        )
         .name("route fold")
         .uid("route-fold")
     )

@@ -29,6 +29,8 @@ _IS_ODD = (
     "OR REGEXP(CONCAT(id, text), U&'[\\001E\\001F\\FFFD]')"
 )
 
+_WITNESS_SHARD = "TRY_CAST(SUBSTRING(id, 10) AS INT)"
+
 
 def read_records(tables: StreamTableEnvironment, table: str, where: str = "TRUE") -> DataStream:
     """Return the records of a source table as a stream of `schemas.flink_types.RAW_RECORD` rows."""
@@ -41,24 +43,44 @@ def read_records(tables: StreamTableEnvironment, table: str, where: str = "TRUE"
 
 
 def split_heartbeats(tables: StreamTableEnvironment, shards: int) -> DataStream:
-    """Create the views `plain_beats` and `odd_beats`; return the odd ones as raw records."""
+    """Create the view `plain_beats`; return the odd ones as raw records."""
+    # Each conversion to a stream is planned for itself. Both branches start from one converted stream, or the topic
+    # would be read twice.
+    once = tables.to_data_stream(tables.sql_query(f"SELECT k, v, p, o, rt FROM {HEARTBEATS}"))
+    tables.create_temporary_view(
+        "beats_once",
+        tables.from_data_stream(
+            once,
+            Schema.new_builder()
+            .column("k", DataTypes.BYTES())
+            .column("v", DataTypes.BYTES())
+            .column("p", DataTypes.INT())
+            .column("o", DataTypes.BIGINT())
+            .column("rt", DataTypes.TIMESTAMP_LTZ(3))
+            .watermark("rt", "SOURCE_WATERMARK()")
+            .build(),
+        ),
+    )
     tables.create_temporary_view(
         "classified_beats",
         tables.sql_query(
             f"""
-            SELECT *, ({_IS_ODD}) IS NOT FALSE AS odd, id LIKE '!_witness/%' ESCAPE '!' AS witness
-            FROM (SELECT *, DECODE(k, 'UTF-8') AS id, DECODE(v, 'UTF-8') AS text FROM {HEARTBEATS})
+            SELECT *, (({_IS_ODD}) IS NOT FALSE
+                       OR witness AND ({_WITNESS_SHARD} BETWEEN 0 AND {shards - 1}) IS NOT TRUE) AS odd
+            FROM (
+                SELECT *, id LIKE '!_witness/%' ESCAPE '!' AS witness
+                FROM (SELECT *, DECODE(k, 'UTF-8') AS id, DECODE(v, 'UTF-8') AS text FROM beats_once)
+            )
             """
         ),
     )
     shard_of_id = f"MOD(MOD(HASH_CODE(id), {shards}) + {shards}, {shards})"
-    shard_of_witness = "COALESCE(TRY_CAST(SUBSTRING(id, 10) AS INT), -1)"
     tables.create_temporary_view(
         "plain_beats",
         tables.sql_query(
             f"""
             SELECT
-                CASE WHEN witness THEN {shard_of_witness} ELSE {shard_of_id} END AS shard,
+                CASE WHEN witness THEN {_WITNESS_SHARD} ELSE {shard_of_id} END AS shard,
                 rt,
                 CASE WHEN witness THEN CAST(NULL AS STRING) ELSE
                     CONCAT(id, U&'\\001F', CAST(p AS STRING), U&'\\001F', CAST(o AS STRING), U&'\\001F',
@@ -103,7 +125,6 @@ def tick_rows(tables: StreamTableEnvironment, exploded: DataStream, shards: int,
                     + MOD(CAST(EXTRACT(MILLISECOND FROM window_time) AS BIGINT), 1000) + 1 AS `end`,
                 LISTAGG(entry, U&'\\001E') AS beats
             FROM TABLE(TUMBLE(TABLE beats, DESCRIPTOR(rt), INTERVAL '{seconds}.{millis:03d}' SECOND(5, 3)))
-            WHERE shard BETWEEN 0 AND {shards - 1}
             GROUP BY shard, window_start, window_end, window_time
             """
         )

@@ -3,7 +3,8 @@
     .venv/bin/python scripts/settings_doc.py          write it
     .venv/bin/python scripts/settings_doc.py --check  exit status 1 when it is not current
 
-The page is generated so that it cannot contradict the code; `tests/docs/test_settings_doc.py` fails when somebody forgets.
+The page is generated so that it cannot contradict the code; `tests/docs/test_settings_doc.py` fails when somebody
+forgets.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from waypost.wire.beats import decode_heartbeat, encode_beat
 from waypost.wire.registry import decode_registration
 from waypost.wire.tick import encode_entry
 
-_LEASE_OPS = (Op.REGISTER, Op.UPDATE, Op.DEREGISTER)
+_LEASE_OPS = (Op.REGISTER, Op.UPDATE, Op.STATUS, Op.DEREGISTER)
 
 
 def _bytes(value: Any) -> bytes | None:
@@ -62,8 +62,10 @@ class HeartbeatExploder(ProcessFunction):
         except DecodeError as error:
             yield dead_letter(self._topic, partition, offset, error.reason, key, body, error.detail)
             return
-        for error in heartbeats.errors:
-            yield dead_letter(self._topic, partition, offset, error.reason, key, body, error.detail)
+        if heartbeats.errors:
+            # One letter for the record, not one per bad beat: each carries the whole batch.
+            detail = "; ".join(map(str, heartbeats.errors))
+            yield dead_letter(self._topic, partition, offset, heartbeats.errors[0].reason, key, body, detail)
         by_shard: dict[int, list[str]] = {}
         for instance, beat in heartbeats.beats:
             entry = encode_entry(instance, stamp, encode_beat(beat).decode())

@@ -28,10 +28,11 @@ from jobs.operators.keyed_state import KeyedServiceStore
 from jobs.operators.outputs import dead_letter
 from schemas.flink_types import REGISTRATION
 from waypost.errors import FencedError, StoreUnavailable
+from waypost.model.events import LeaseFact, LeaseTransition
 from waypost.model.fencing import Fenced, NeedSnapshot, NotOpen, Opened, RouteStore, StoredMeta, WriterId, Written
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import format_digest
-from waypost.model.service import ServiceFold
+from waypost.model.service import Position, ServiceFold
 from waypost.model.stamp import Cause, Stamp
 from waypost.settings import Routes
 from waypost.wire.endpoint import JsonRenderer
@@ -55,15 +56,18 @@ class _Live:
     wrote: int = 0
     generation: str = ""
     in_sync: bool = False
-    wait_until: int = 0
+    caught_up: Position | None = None
+    give_up: int = 0
+    settled: int = 0
     next_audit: int = 0
 
 
 class RouteFold(KeyedProcessFunction):
     """Input: ROUTE_INPUT rows keyed by service. Output: records of the audit log; dead letters on the side."""
 
-    def __init__(self, topic: str, routes: Routes, connect: Callable[[], RouteStore]) -> None:
-        self._topic = topic
+    def __init__(self, registry: str, heartbeat: str, routes: Routes, connect: Callable[[], RouteStore]) -> None:
+        self._registry = registry
+        self._heartbeat = heartbeat
         self._routes = routes
         self._connect = connect
 
@@ -76,6 +80,7 @@ class RouteFold(KeyedProcessFunction):
         self._announced = 0
         self._passive = False
         self._checked = 0
+        self._away_until = 0
         self._live: dict[str, _Live] = {}
 
     # -- input -----------------------------------------------------------------------------------------
@@ -86,16 +91,21 @@ class RouteFold(KeyedProcessFunction):
         self._state.turn_to()
         fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
         if kind == REGISTRATION:
-            cause = Cause(self._topic, partition, offset)
+            cause = Cause(self._registry, partition, offset)
             verdict = fold.apply(decode_registration(body, Stamp(at, partition, offset)), cause)
             if verdict.dead:
-                yield dead_letter(self._topic, partition, offset, verdict.reason, service.encode(), body)
+                yield dead_letter(self._registry, partition, offset, verdict.reason, service.encode(), body)
         else:
             for transition in decode_transitions(body):
-                generation = transition.generation
-                fold.apply(transition, Cause(self._topic, generation.partition, generation.offset))
+                fold.apply(transition, self._cause(transition))
         yield from self._publish(service, fold, ctx)
         self._state.save()
+
+    def _cause(self, transition: LeaseTransition) -> Cause:
+        """Return the beat behind a renewal or reported health; for a lapse, which nothing caused, the registration."""
+        if transition.fact is LeaseFact.LAPSED:
+            return Cause(self._registry, transition.generation.partition, transition.generation.offset)
+        return Cause(self._heartbeat, transition.stamp.partition, transition.stamp.offset)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Any]:
         service = ctx.get_current_key()
@@ -128,6 +138,9 @@ class RouteFold(KeyedProcessFunction):
         if self._passive:
             return
         now = ctx.timer_service().current_processing_time()
+        if now < self._away_until:
+            self._later(ctx, self._away_until)
+            return
         try:
             if self._opened is None:
                 self._take_over(now)
@@ -149,8 +162,10 @@ class RouteFold(KeyedProcessFunction):
                 return
             yield from self._write(fold, live, now)
         except StoreUnavailable as error:
-            log.warning("store away, service=%s keeps its changes: %s", service, error)
-            self._later(ctx, now + self._routes.retry_ms)
+            # One service asks for all: a server that does not even refuse costs a time-out per question.
+            self._away_until = ctx.timer_service().current_processing_time() + self._routes.retry_ms
+            log.warning("store away, changes wait in state, service=%s: %s", service, error)
+            self._later(ctx, self._away_until)
 
     def _write(self, fold: ServiceFold, live: _Live, now: int) -> Iterator[Any]:
         assert self._opened is not None
@@ -214,25 +229,32 @@ class RouteFold(KeyedProcessFunction):
         if stored is None:
             pending.snapshot = pending.snapshot or header.revision > 0
         elif stored.revision != header.revision or stored.digest != format_digest(header.digest):
-            if _position(stored) > header.position:
-                live.wait_until = live.wait_until or now + self._routes.catch_up_ms
-                if now < live.wait_until:
-                    return False
-                log.error(
-                    "service=%s: the log never reached %s, which the store shows; publishing what the log says",
-                    fold.service,
-                    stored.position,
-                )
-            elif not live.wait_until:
-                # Reached, but records of other partitions with the same time may still be on their way.
-                live.wait_until = now + self._routes.settle_ms
-                return False
-            elif now < live.wait_until:
+            if not self._caught_up(fold, live, stored, now):
                 return False
             pending.snapshot = True
         live.in_sync = True
-        live.wait_until = 0
+        live.caught_up, live.give_up, live.settled = None, 0, 0
         return True
+
+    def _caught_up(self, fold: ServiceFold, live: _Live, stored: StoredMeta, now: int) -> bool:
+        """Tell whether the log has brought us to what the store shows, or nothing more is to be expected of it."""
+        position = self._state.header.position
+        if not position.reaches(_position(stored)):
+            if position != live.caught_up:
+                live.caught_up, live.give_up = position, now + self._routes.catch_up_ms
+            live.settled = 0
+            if now < live.give_up:
+                return False
+            log.error(
+                "service=%s: the log stops at %s, the store shows %s; publishing what the log says",
+                fold.service,
+                position,
+                stored.position,
+            )
+            return True
+        # Reached, but records of other partitions with the same time may still be on their way.
+        live.settled = live.settled or now + self._routes.settle_ms
+        return now >= live.settled
 
     def _audit(self, live: _Live, now: int) -> None:
         """Notice a wiped store: its generation is another one, or none."""
@@ -250,9 +272,11 @@ class RouteFold(KeyedProcessFunction):
         ctx.timer_service().register_processing_time_timer(at)
 
 
-def _position(stored: StoredMeta) -> Stamp:
-    parts = stored.position.split(":")
-    return Stamp(*map(int, parts)) if len(parts) == 3 else Stamp(stored.event_time)
+def _position(stored: StoredMeta) -> Position:
+    try:
+        return Position.parse(stored.position)
+    except ValueError:
+        return Position(Stamp(stored.event_time))
 
 
 def _writer(context: RuntimeContext) -> WriterId:

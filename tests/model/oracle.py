@@ -302,32 +302,41 @@ def _lease(known: Known, own: list[int], real: list[int], ticks: set[int], tick_
     for stamp, seconds in known.lease_changes:
         if stamp.at <= last:
             lease_ms = seconds * 1000
-    lapse = lapse_time(last + lease_ms, lease_ms, real, ticks, tick_ms)
+    lapses = lapse_times(last + lease_ms, lease_ms, real, ticks, tick_ms)
     for stamp, seconds in known.lease_changes:
         if stamp.at <= last:
             continue
-        if lapse is not None and lapse <= stamp.at:
+        if any(lapse is not None and lapse <= stamp.at for lapse in lapses):
             break  # An update does not revive; a beat does.
         lease_ms = seconds * 1000
-        lapse = lapse_time(max(last + lease_ms, stamp.at), lease_ms, real, ticks, tick_ms)
+        lapses = lapse_times(max(last + lease_ms, stamp.at), lease_ms, real, ticks, tick_ms)
     log_end = max(ticks, default=0)
-    if lapse is None or lapse > log_end:
+    if all(lapse is None or lapse > log_end for lapse in lapses):
         return Lease.LIVE
-    return Lease.LAPSED if lapse + 2 * tick_ms <= log_end else None
+    return Lease.LAPSED if all(lapse is not None and lapse <= log_end for lapse in lapses) else None
 
 
-def lapse_time(deadline: int, lease_ms: int, real: list[int], ticks: set[int], tick_ms: int) -> int | None:
-    """Return the end of the tick that executes the lapse, None when the log never allows it."""
+def lapse_times(deadline: int, lease_ms: int, real: list[int], ticks: set[int], tick_ms: int) -> set[int | None]:
+    """Return the ends of the ticks that may execute the lapse, None among them when the log may never allow it.
+
+    There is more than one answer only after a deferral: of the first tick with a beat after the deadline the job may
+    take the first beat or the last.
+    """
     log_end = max(ticks, default=0)
-    while deadline <= log_end:
-        start = deadline - lease_ms // 2
-        first_tick = start // tick_ms * tick_ms + tick_ms
-        last_tick = -(-deadline // tick_ms) * tick_ms
-        nothing_missing = all(end in ticks for end in range(first_tick, last_tick + 1, tick_ms))
-        if nothing_missing and any(start < at <= deadline for at in real):
-            return last_tick
-        after = [at for at in real if at > deadline]
-        if not after:
-            return None
-        deadline = after[0] + lease_ms
-    return None
+    if deadline > log_end:
+        return {None}
+    start = deadline - lease_ms // 2
+    first_tick = start // tick_ms * tick_ms + tick_ms
+    last_tick = -(-deadline // tick_ms) * tick_ms
+    nothing_missing = all(end in ticks for end in range(first_tick, last_tick + 1, tick_ms))
+    if nothing_missing and any(start < at <= deadline for at in real):
+        return {last_tick}
+    after = [at for at in real if at > deadline]
+    if not after:
+        return {None}
+    same_tick = [at for at in after if at // tick_ms == after[0] // tick_ms]
+    return {
+        lapse
+        for at in {same_tick[0], same_tick[-1]}
+        for lapse in lapse_times(at + lease_ms, lease_ms, real, ticks, tick_ms)
+    }

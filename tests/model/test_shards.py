@@ -28,8 +28,10 @@ def test_the_hash_is_that_of_java(text: str, value: int) -> None:
     assert java_hash(text) == value
 
 
-def test_the_smallest_hash_of_all_has_a_shard() -> None:
-    """MOD(ABS(-2^31), 100) is -48 in Java: the trap that `shard_of` and its SQL avoid."""
+def test_ids_with_opposite_hashes_share_a_shard_as_flinks_hash_code_has_it() -> None:
+    """`HASH_CODE` is the magnitude of Java's hash, and of the smallest integer that is the integer itself."""
+    assert java_hash("00000000") == -1_173_940_224
+    assert shard_of("00000000", 1000) == 224
     assert [shard_of("polygenelubricants", shards) for shards in (1, 8, 100, 128)] == [0, 0, 52, 0]
 
 
@@ -40,7 +42,7 @@ def test_every_id_has_one_shard_in_range(instance: str, shards: int) -> None:
 
     assert 0 <= shard < shards
     assert -(2**31) <= java_hash(instance) < 2**31
-    assert (java_hash(instance) - shard) % shards == 0
+    assert shard in {java_hash(instance) % shards, -java_hash(instance) % shards}
 
 
 def test_ids_that_count_up_spread_over_all_shards() -> None:

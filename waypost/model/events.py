@@ -107,8 +107,8 @@ class LeaseTransition:
     """A lease lapsed or lives again, or a beat reported another health than the one before.
 
     `generation` is the stamp of the registration the lease belongs to: a transition of an older
-    registration is ignored by the route fold. `stamp` orders transitions of one generation: for HEALTH the
-    stamp of the beat, for the other two (end of the tick, -1, -1). `deadline` and `last_beat` (epoch ms; 0 =
+    registration is ignored by the route fold. `stamp` orders transitions of one generation: for LAPSED
+    (end of the tick, -1, -1), for the other two the stamp of the beat. `deadline` and `last_beat` (epoch ms; 0 =
     never beat) say why, for LAPSED.
     """
 

@@ -55,6 +55,9 @@ class Lease:
     last_beat: int = 0
     lapsed: bool = False
     health: Health | None = None
+    health_stamp: Stamp = ORIGIN
+    """Of the newest beat or check that said anything of health. A beat is reported when it says another thing than
+    the newest word before it, whoever said that: otherwise a check could never be overruled by steady beats."""
 
     @property
     def deadline(self) -> int:
@@ -108,6 +111,8 @@ class LeaseShard:
 
     leases: dict[str, list[Lease]] = field(default_factory=dict)
     removed: dict[str, dict[ServiceKey, Stamp]] = field(default_factory=dict)
+    updates: dict[str, dict[ServiceKey, tuple[Stamp, int]]] = field(default_factory=dict)
+    """The newest update of `lease_seconds` (as ms), also of one whose registration is yet to arrive."""
     unknown: dict[str, UnknownBeat] = field(default_factory=dict)
     next_deadline: int = NEVER
     """No live lease ends before this. Beats only move deadlines away, so the bound stays true and the shard is
@@ -123,13 +128,29 @@ class LeaseShard:
         if event.op is Op.DEREGISTER:
             return self._remove(event.instance, event.service, event.stamp)
         if event.op is Op.UPDATE and "lease_seconds" in event.changes:
-            lease = self._find(event.instance, event.service)
-            if lease is None or event.stamp < lease.generation:
-                return False
-            lease.lease_ms = event.changes["lease_seconds"] * 1000
-            self.next_deadline = min(self.next_deadline, lease.deadline)
-            return True
+            return self._change(event.instance, event.service, event.stamp, event.changes["lease_seconds"] * 1000)
+        if event.op is Op.STATUS and event.health is not None:
+            return self._check(event.instance, event.service, event.stamp, event.health)
         return False
+
+    def _check(self, instance: str, service: ServiceKey, stamp: Stamp, health: Health) -> bool:
+        lease = self._find(instance, service)
+        if lease is None or stamp <= max(lease.generation, lease.health_stamp):
+            return False
+        lease.health, lease.health_stamp = health, stamp
+        return True
+
+    def _change(self, instance: str, service: ServiceKey, stamp: Stamp, lease_ms: int) -> bool:
+        lease = self._find(instance, service)
+        generation = ORIGIN if lease is None else lease.generation
+        newest, _ = self.updates.get(instance, {}).get(service, (ORIGIN, 0))
+        if stamp <= max(newest, generation):
+            return False
+        self.updates.setdefault(instance, {})[service] = (stamp, lease_ms)
+        if lease is not None:
+            lease.lease_ms = lease_ms
+            self.next_deadline = min(self.next_deadline, lease.deadline)
+        return True
 
     def _find(self, instance: str, service: ServiceKey) -> Lease | None:
         return next((x for x in self.leases.get(instance, ()) if x.service == service), None)
@@ -145,9 +166,13 @@ class LeaseShard:
             return False
         else:
             lease.generation, lease.lease_ms = generation, lease_ms
-            lease.lapsed, lease.health = False, None
-        waiting = self.unknown.pop(instance, None)
-        if waiting is not None:
+            lease.lapsed, lease.health, lease.health_stamp = False, None, ORIGIN
+        updated, changed_ms = self.updates.get(instance, {}).get(service, (ORIGIN, 0))
+        if updated > generation:
+            lease.lease_ms = changed_ms
+        waiting = self.unknown.get(instance)
+        if waiting is not None and _may_mean(waiting.newest.beat, service):
+            del self.unknown[instance]
             lease.last_beat = max(lease.last_beat, waiting.newest.stamp.at)
         self.next_deadline = min(self.next_deadline, lease.deadline)
         return True
@@ -184,12 +209,7 @@ class LeaseShard:
             self._wait(timed, result)
             return
         if beat.service or beat.namespace:
-            leases = [
-                x
-                for x in leases
-                if (not beat.service or x.service.service == beat.service)
-                and (not beat.namespace or x.service.namespace == beat.namespace)
-            ]
+            leases = [x for x in leases if _may_mean(beat, x.service)]
             if not leases:
                 self._wait(timed, result)
                 return
@@ -200,16 +220,19 @@ class LeaseShard:
         result.first_beat = min(result.first_beat or stamp.at, stamp.at)
         result.last_beat = max(result.last_beat, stamp.at)
         for lease in leases:
-            if stamp < lease.generation or stamp.at < lease.last_beat:
+            if stamp < lease.generation:
                 continue
-            lease.last_beat = stamp.at
-            if lease.lapsed:
-                lease.lapsed = False
-                self.next_deadline = min(self.next_deadline, lease.deadline)
-                result.renewals.append(_transition(LeaseFact.RENEWED, instance, lease, stamp))
-            if beat.health is not None and beat.health is not lease.health:
-                lease.health = beat.health
-                result.renewals.append(_transition(LeaseFact.HEALTH, instance, lease, stamp))
+            if stamp.at >= lease.last_beat:
+                lease.last_beat = stamp.at
+                if lease.lapsed:
+                    lease.lapsed = False
+                    self.next_deadline = min(self.next_deadline, lease.deadline)
+                    result.renewals.append(_transition(LeaseFact.RENEWED, instance, lease, stamp))
+            if beat.health is not None and stamp > lease.health_stamp:
+                lease.health_stamp = stamp
+                if beat.health is not lease.health:
+                    lease.health = beat.health
+                    result.renewals.append(_transition(LeaseFact.HEALTH, instance, lease, stamp))
 
     def _wait(self, timed: TimedBeat, result: TickResult) -> None:
         if timed.instance in self.removed:
@@ -255,7 +278,10 @@ class LeaseShard:
         self.next_report = bound
 
     def forget(self, before: int) -> None:
-        """Drop tombstones older than `before` (epoch ms of the log)."""
+        """Drop tombstones, and updates of nothing leased, older than `before` (epoch ms of the log)."""
+        for instance, updates in list(self.updates.items()):
+            if instance not in self.leases and all(stamp.at < before for stamp, _ in updates.values()):
+                del self.updates[instance]
         for instance, stamps in list(self.removed.items()):
             kept = {service: stamp for service, stamp in stamps.items() if stamp.at >= before}
             if kept:
@@ -266,6 +292,12 @@ class LeaseShard:
     def last_beats(self) -> array[int]:
         """Return the last beat of every lease in directory order: the part of the state every tick changes."""
         return array("q", [lease.last_beat for leases in self.leases.values() for lease in leases])
+
+
+def _may_mean(beat: Beat, service: ServiceKey) -> bool:
+    return (not beat.service or beat.service == service.service) and (
+        not beat.namespace or beat.namespace == service.namespace
+    )
 
 
 def _transition(fact: LeaseFact, instance: str, lease: Lease, stamp: Stamp) -> LeaseTransition:

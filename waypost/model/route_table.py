@@ -92,8 +92,8 @@ class Publication:
     `revision` equals its `base` changes nothing and only carries `answers`.
 
     `routes` and `instances` map instance id → JSON, or → None for an entry that goes away (never in a
-    snapshot). `event_time` is epoch ms on the log's clock and never goes back within a service; `position` is the
-    highest stamp folded so far, `at:partition:offset`.
+    snapshot). `event_time` is epoch ms on the log's clock and never goes back within a service; `position` says
+    how far the fold has come, as `waypost.model.service.Position` writes it.
     """
 
     service: ServiceKey

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from waypost.model.events import (
     Attributes,
@@ -92,9 +92,7 @@ class InstanceFacts:
     def last_stamp(self) -> Stamp:
         """The newest stamp of any fact: what the age of a tombstone is counted from."""
         changed = (stamp for stamp, _ in self.changes.values())
-        return max(
-            self.generation, self.removed, self.declared_stamp, self.health_stamp, self.lease_stamp, *changed
-        )
+        return max(self.generation, self.removed, self.declared_stamp, self.health_stamp, self.lease_stamp, *changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +117,37 @@ class Published:
 _NOTHING = Published(0, 0)
 
 
+class Position(NamedTuple):
+    """How far the fold has come: the newest registration record, and the time of the newest lease transition.
+
+    Two numbers and not one maximum: beats are read at once while a long registry is still being replayed, and would
+    make a table of the first few registrations look up to date.
+    """
+
+    registry: Stamp = ORIGIN
+    leases: int = 0
+
+    def reaches(self, other: Position) -> bool:
+        """Tell whether everything folded at `other` has been folded here."""
+        return self.registry >= other.registry and self.leases >= other.leases
+
+    def __str__(self) -> str:
+        return f"{self.registry.at}:{self.registry.partition}:{self.registry.offset}:{self.leases}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Read what `str()` wrote. Raises ValueError for anything else."""
+        at, partition, offset, leases = map(int, text.split(":"))
+        return cls(Stamp(at, partition, offset), leases)
+
+
 @dataclass(slots=True)
 class Header:
     """What the fold knows of the service as a whole."""
 
     revision: int = 0
     event_time: int = 0
-    position: Stamp = ORIGIN
+    position: Position = Position()  # noqa: RUF009 (immutable)
     digest: int = 0
     endpoints: int = 0
     sets: int = 0
@@ -230,8 +252,11 @@ class ServiceFold:
             verdict, touched = self._apply_lease(event)
             rule = f"lease-{event.fact.value}" if event.fact is not LeaseFact.HEALTH else "beat-health"
         header, pending = store.header, store.pending
-        if event.stamp > header.position:
-            header.position = event.stamp
+        registry, leases = header.position
+        if isinstance(event, LeaseTransition):
+            header.position = Position(registry, max(leases, event.stamp.at))
+        else:
+            header.position = Position(max(registry, event.stamp), leases)
         header.event_time = max(header.event_time, event.stamp.at)
         if touched:
             pending.dirty.update(dict.fromkeys(touched))
@@ -389,7 +414,7 @@ class ServiceFold:
             rule=pending.rule or "resync",
             causes=tuple(pending.causes),
             answers=tuple(pending.answers),
-            position=":".join(map(str, header.position)),
+            position=str(header.position),
         )
         return Plan(publication, after)
 

@@ -1,8 +1,8 @@
 """Which shard of the lease fold owns an instance id.
 
-The SQL on the JVM and Python must agree, so this is Java's `String.hashCode` (what Flink SQL's `HASH_CODE`
-returns) taken modulo the number of shards, never negative. Ids are ASCII, where Java's UTF-16 units are code
-points; a test compares the two on the real Flink.
+The SQL on the JVM and Python must agree, so this is what Flink SQL's `HASH_CODE` returns (the magnitude of Java's
+`String.hashCode`) taken modulo the number of shards, never negative. Ids are ASCII, where Java's UTF-16 units are
+code points; a test compares the two on the real Flink.
 """
 
 from __future__ import annotations
@@ -19,5 +19,11 @@ def java_hash(text: str) -> int:
 
 
 def shard_of(instance: str, shards: int) -> int:
-    """Return the shard of `instance`, 0 … shards-1."""
-    return java_hash(instance) % shards
+    """Return the shard of `instance`, 0 … shards-1.
+
+    Java's `Math.abs` leaves the smallest integer negative, and so does `HASH_CODE`; both sides therefore take a
+    modulo that is never negative.
+    """
+    value = java_hash(instance)
+    magnitude = value if value == -0x8000_0000 else abs(value)
+    return magnitude % shards

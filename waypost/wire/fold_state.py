@@ -14,15 +14,15 @@ from typing import Any
 import orjson
 
 from waypost.errors import StateVersionError
-from waypost.model.beats import PLAIN
 from waypost.model.events import Attributes
 from waypost.model.gate import Clock
 from waypost.model.leases import NEVER, Lease, LeaseShard, TimedBeat, UnknownBeat
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer
-from waypost.model.service import DeclaredSet, Header, InstanceFacts, Pending, Published
+from waypost.model.service import DeclaredSet, Header, InstanceFacts, Pending, Position, Published
 from waypost.model.stamp import Cause, Stamp
+from waypost.wire.beats import decode_beat
 
 VERSION = 1
 
@@ -128,7 +128,8 @@ def encode_header(header: Header) -> bytes:
 def decode_header(blob: bytes) -> Header:
     """Decode what `encode_header` wrote."""
     revision, event_time, position, digest, endpoints, sets = _load(blob)
-    return Header(revision, event_time, Stamp(*position), int(digest, 16), endpoints, sets)
+    registry, leases = position
+    return Header(revision, event_time, Position(Stamp(*registry), leases), int(digest, 16), endpoints, sets)
 
 
 def encode_pending(pending: Pending) -> bytes:
@@ -156,11 +157,12 @@ def encode_directory(shard: LeaseShard, shards: int) -> bytes:
     return _dump(
         shards,
         [
-            (i, x.service.namespace, x.service.service, x.generation, x.lease_ms, x.lapsed, x.health)
+            (i, *x.service, x.generation, x.lease_ms, x.lapsed, x.health, x.health_stamp)
             for i, leases in shard.leases.items()
             for x in leases
         ],
         [(i, s.namespace, s.service, stamp) for i, by in shard.removed.items() for s, stamp in by.items()],
+        [(i, s.namespace, s.service, stamp, ms) for i, by in shard.updates.items() for s, (stamp, ms) in by.items()],
     )
 
 
@@ -182,7 +184,7 @@ def decode_shard(directory: bytes | None, last_beats: bytes | None, unknown: byt
     """
     shard = LeaseShard()
     if directory is not None:
-        written, leases, removed = _load(directory)
+        written, leases, removed, updates = _load(directory)
         if written != shards:
             raise StateVersionError(
                 f"the state has {written} lease shards, the settings say {shards}: "
@@ -190,23 +192,26 @@ def decode_shard(directory: bytes | None, last_beats: bytes | None, unknown: byt
             )
         beats = array("q")
         beats.frombytes(last_beats or b"")
-        for n, (instance, namespace, service, generation, lease_ms, lapsed, health) in enumerate(leases):
+        for n, (instance, namespace, service, generation, lease_ms, lapsed, *health) in enumerate(leases):
             lease = Lease(
                 ServiceKey(namespace, service),
                 Stamp(*generation),
                 lease_ms,
                 beats[n] if n < len(beats) else 0,
                 lapsed,
-                Health(health) if health is not None else None,
+                Health(health[0]) if health[0] is not None else None,
+                Stamp(*health[1]),
             )
             shard.leases.setdefault(instance, []).append(lease)
             if not lapsed:
                 shard.next_deadline = min(shard.next_deadline, lease.deadline)
         for instance, namespace, service, stamp in removed:
             shard.removed.setdefault(instance, {})[ServiceKey(namespace, service)] = Stamp(*stamp)
+        for instance, namespace, service, stamp, lease_ms in updates:
+            shard.updates.setdefault(instance, {})[ServiceKey(namespace, service)] = (Stamp(*stamp), lease_ms)
     if unknown is not None:
         for first, instance, stamp, raw, reported in _load(unknown)[0]:
-            newest = TimedBeat(instance, Stamp(*stamp), PLAIN, raw)
+            newest = TimedBeat(instance, Stamp(*stamp), decode_beat(raw), raw)
             shard.unknown[instance] = UnknownBeat(first, newest, reported)
         shard.next_report = 0 if shard.unknown else NEVER
     return shard
