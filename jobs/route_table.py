@@ -35,7 +35,7 @@ from sinks.kafka_records import KafkaRecords
 from sinks.redis_routes import RedisRouteStore
 from sources.kafka_events import REGISTRY, KafkaEvents
 from waypost.build import build_id
-from waypost.errors import TopicError, WaypostError
+from waypost.errors import SettingsError, TopicError, WaypostError
 from waypost.model.fencing import RouteStore
 from waypost.settings import Redis, Settings, kafka_properties
 from waypost.topics import DEAD_LETTER, HEARTBEAT, ROUTE_CHANGES, check_topics, default_topics
@@ -158,6 +158,16 @@ def _require_topics(settings: Settings) -> None:
         raise TopicError("the topics are not as the job needs them:\n" + "\n".join(f"- {p}" for p in problems))
 
 
+def _require_checkpoint_directory(env: StreamExecutionEnvironment) -> None:
+    """Refuse to keep checkpoints in the JobManager's memory, where they end at 5 MB and with it."""
+    merged = env._j_stream_execution_environment.getConfiguration().toMap()
+    if not any(merged.get(name) for name in ("execution.checkpointing.dir", "state.checkpoints.dir")):
+        raise SettingsError(
+            "Flink has no directory for checkpoints, so the job would lose its leases with its JobManager: set "
+            "execution.checkpointing.dir in Flink's configuration, or flink run -Dexecution.checkpointing.dir=file:///…"
+        )
+
+
 def main(arguments: list[str]) -> None:
     """Read the settings, check the topics, submit the job."""
     parser = argparse.ArgumentParser(
@@ -172,6 +182,7 @@ def main(arguments: list[str]) -> None:
         _require_topics(settings)
 
     env = StreamExecutionEnvironment.get_execution_environment(configuration(settings))
+    _require_checkpoint_directory(env)
     env.get_config().set_global_job_parameters({"waypost.build": build_id()})
     tables = StreamTableEnvironment.create(env)
     source = KafkaEvents(

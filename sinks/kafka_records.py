@@ -36,7 +36,6 @@ class KafkaRecords:
             .set_bootstrap_servers(self.bootstrap)
             .set_record_serializer(serializer)
             .set_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
-            .set_property("max.request.size", "2097152")
         )
         for name, value in self.properties.items():
             builder = builder.set_property(name, value)

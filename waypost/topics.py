@@ -29,7 +29,6 @@ PARTITIONS = 4
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
-_MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,17 +158,8 @@ def _all() -> Iterator[Topic]:
         name="service-config",
         settings={"cleanup.policy": Setting(value="compact", why="The newest value of each config must stay.")},
     )
-    yield Topic(
-        role=DEAD_LETTER,
-        name="dead-letter",
-        settings={
-            "max.message.bytes": Setting(
-                value=str(2 * _MIB),
-                at_least=3 * _MIB // 2,
-                why="A refused record travels in base64, a third larger than it was; the largest must fit.",
-            )
-        },
-    )
+    # No setting: a letter keeps 256 KiB of a value, so that it fits into the 1 MiB every broker accepts.
+    yield Topic(role=DEAD_LETTER, name="dead-letter")
 
 
 class Admin(Protocol):

@@ -77,6 +77,8 @@ def up(
     resumes from its newest checkpoint. Without --detach it runs until Ctrl-C. Data stays in the state
     directory until `waypost down --purge`.
     """
+    if any(item.partition("=")[0].strip() == "lease.shards" for item in settings):
+        raise click.UsageError("the witness has to know the number of shards as well: use --shards N, not --set")
     try:
         existing: Stack | None = running_stack(state_dir)
     except StackError:
