@@ -67,7 +67,8 @@ class KafkaEvents:
                 p INT METADATA FROM 'partition' VIRTUAL,
                 o BIGINT METADATA FROM 'offset' VIRTUAL,
                 rt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
-                WATERMARK FOR rt AS rt
+                -- Records of one batch share a millisecond: what has the newest time so far is not late.
+                WATERMARK FOR rt AS rt - INTERVAL '0.001' SECOND
             ) WITH ({listed})
             """
         )

@@ -316,7 +316,7 @@ def test_kill_9_of_the_task_manager_ends_with_the_same_tables(stack: Stack, log:
         log.event("crash", op="deregister", instance=f"before-{n}")
 
     tables.wait_for("crash", *(f"after-{n}" for n in range(10)))
-    assert restarts(stack, job) > before
+    eventually(lambda: restarts(stack, job) > before)
     assert_revisions_never_go_back(tables, start)
 
 

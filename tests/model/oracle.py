@@ -217,8 +217,9 @@ class Log:
                     log.shards_seen.setdefault(end, set()).add(int((record.key or b"")[len(WITNESS) :]))
                 else:
                     heartbeats = decode_heartbeat(record.key, record.value)
-                    for error in heartbeats.errors:
-                        log.dead.append(Dead(record.topic, stamp.partition, stamp.offset, error.reason))
+                    if heartbeats.errors:
+                        reason = heartbeats.errors[0].reason
+                        log.dead.append(Dead(record.topic, stamp.partition, stamp.offset, reason))
                     for instance, beat in heartbeats.beats:
                         log.beats.append(OracleBeat(instance, stamp, beat))
                         log.shards_seen.setdefault(end, set()).add(shard_of(instance, shards))
@@ -277,14 +278,8 @@ def _renews(beat: OracleBeat, service: ServiceKey, instance: str, known: Known, 
 def _health(
     known: Known, service: ServiceKey, instance: str, own: list[OracleBeat], events: list[InstanceEvent | SetEvent]
 ) -> None:
-    """The last word on health since the registration. A beat speaks when it says something else than the beat before."""
-    words: list[tuple[Stamp, Health]] = []
-    before: Health | None = None
-    for beat in own:
-        said = beat.beat.health
-        if said is not None and said is not before:
-            words.append((beat.stamp, said))
-            before = said
+    """The last word on health since the registration, of a beat or of a checker."""
+    words = [(b.stamp, b.beat.health) for b in own if b.beat.health is not None]
     for event in events:
         if (
             isinstance(event, InstanceEvent)
@@ -293,7 +288,7 @@ def _health(
             and event.stamp > known.generation
         ):
             words.append((event.stamp, event.health))
-    known.health = max(words, key=lambda word: word[0])[1] if words else Health.UNKNOWN
+    known.health = max(words)[1] if words else Health.UNKNOWN
 
 
 def _lease(known: Known, own: list[int], real: list[int], ticks: set[int], tick_ms: int) -> Lease | None:

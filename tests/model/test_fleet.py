@@ -13,10 +13,10 @@ from random import Random
 import pytest
 
 from tests.model import oracle
-from tests.model.events import T0, deregistered, drained, registered, updated
+from tests.model.events import T0, an_event, deregistered, drained, registered, updated
 from tests.model.stores import FrozenStore
 from waypost.model.beats import Beat
-from waypost.model.events import InstanceEvent
+from waypost.model.events import InstanceEvent, Op
 from waypost.model.gate import Decision, Gate, ShardTick
 from waypost.model.leases import LeaseShard, TimedBeat
 from waypost.model.lifecycle import Health, Lease
@@ -118,6 +118,11 @@ def a_log(random: Random, seconds: int = 240) -> Log:
                 log.events.append(updated(stamp(later), instance, service=service, lease_seconds=lease + 1))
             case _:
                 pass
+    for event in [e for e in log.events if e.op is Op.REGISTER]:
+        for _ in range(random.randrange(3)):
+            when = random.randrange(event.stamp.at - T0, seconds * 1000)
+            health = random.choice([Health.PASS, Health.FAIL])
+            log.events.append(an_event(Op.STATUS, stamp(when), event.instance, service=event.service, health=health))
     log.events.sort(key=lambda e: e.stamp)
     log.beats.sort(key=lambda b: b.stamp)
     return log

@@ -19,6 +19,7 @@ from tests.model.events import (
     a_beat,
     an_event,
     at,
+    checked,
     deregistered,
     drained,
     registered,
@@ -257,6 +258,27 @@ def test_beats_of_one_millisecond_are_ordered_by_their_offsets() -> None:
     )
 
     assert renewed(shard.tick(end(2), [a_beat(1.5, health=Health.FAIL)])) == [(LeaseFact.HEALTH, "p-1", Health.FAIL)]
+
+
+def test_a_beat_overrules_a_check_and_a_check_a_beat() -> None:
+    """Steady beats say nothing new, unless a checker said something else in between."""
+    shard = a_shard(registered(0))
+    shard.tick(end(1), [a_beat(0.5, health=Health.PASS)])
+
+    shard.register(checked(Health.FAIL, 1.2))
+
+    assert renewed(shard.tick(end(2), [a_beat(1.1, health=Health.PASS)])) == []
+    assert renewed(shard.tick(end(3), [a_beat(2.5, health=Health.PASS)])) == [(LeaseFact.HEALTH, "p-1", Health.PASS)]
+
+
+def test_a_check_that_is_read_late_is_overruled_by_the_next_beat() -> None:
+    shard = a_shard(registered(0))
+    shard.tick(end(1), [a_beat(0.5, health=Health.PASS)])
+    shard.tick(end(3), [a_beat(2.5, health=Health.PASS)])  # no news
+
+    shard.register(checked(Health.FAIL, 2))  # the route fold takes it: it has heard of the beat at 0.5 only
+
+    assert renewed(shard.tick(end(4), [a_beat(3.5, health=Health.PASS)])) == [(LeaseFact.HEALTH, "p-1", Health.PASS)]
 
 
 # -- unknown ids -------------------------------------------------------------------------------------------

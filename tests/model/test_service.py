@@ -25,7 +25,7 @@ from tests.model.events import (
     updated,
 )
 from tests.model.stores import DictStore, FrozenStore
-from waypost.model.events import Attributes, LeaseFact, RouteEvent
+from waypost.model.events import Attributes, LeaseFact, LeaseTransition, RouteEvent
 from waypost.model.lifecycle import Declared, Health, Lease, Status, is_routable, view
 from waypost.model.service import (
     ALREADY_GONE,
@@ -36,8 +36,10 @@ from waypost.model.service import (
     TOMBSTONE_MS,
     UNKNOWN_INSTANCE,
     InstanceView,
+    Position,
     ServiceFold,
 )
+from waypost.model.stamp import ORIGIN, Stamp
 from waypost.wire.endpoint import JsonRenderer
 
 Seen = dict[str, tuple[Attributes, str, Declared, Health, Lease | None]]
@@ -382,16 +384,37 @@ def test_what_is_forgotten_after_a_day_was_no_longer_seen(log: list[RouteEvent],
 
 
 @LAW
-@given(service_logs())
-def test_the_event_time_and_position_of_a_service_never_go_back(log: list[RouteEvent]) -> None:
+@given(service_logs(), st.data())
+def test_a_service_never_goes_back_in_time_and_ends_where_its_log_ends(
+    log: list[RouteEvent], data: st.DataObject
+) -> None:
     store = DictStore()
     fold = a_fold(store=store)
-    position, time = at(-1), 0
 
-    for event in reversed(log):
+    for event in data.draw(st.permutations(log)):
+        before, time = store.header.position, store.header.event_time
         fold.apply(event)
-        assert store.header.position >= position
+        assert store.header.position.reaches(before)
         assert store.header.event_time >= time
-        position, time = store.header.position, store.header.event_time
 
-    assert position == max(event.stamp for event in log)
+    facts, records = [e for e in log if isinstance(e, LeaseTransition)], [
+        e for e in log if not isinstance(e, LeaseTransition)
+    ]
+    assert store.header.event_time == max(event.stamp.at for event in log)
+    assert store.header.position == Position(
+        max((e.stamp for e in records), default=ORIGIN), max((e.stamp.at for e in facts), default=0)
+    )
+
+
+@LAW
+@given(st.builds(Position, st.builds(Stamp, *[st.integers(-1, 2**53)] * 3), st.integers(0, 2**53)))
+def test_a_position_can_be_read_back(position: Position) -> None:
+    assert Position.parse(str(position)) == position
+    assert position.reaches(position)
+
+
+def test_leases_that_are_ahead_do_not_make_up_for_a_registry_that_is_behind() -> None:
+    behind, stored = Position(at(1), T0 + 90_000), Position(at(2), T0 + 2_000)
+
+    assert not behind.reaches(stored)
+    assert not stored.reaches(behind)

@@ -16,7 +16,7 @@ from waypost.model.leases import Lease, LeaseShard, TimedBeat, UnknownBeat
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer
-from waypost.model.service import DeclaredSet, Header, InstanceFacts, Pending, Published
+from waypost.model.service import DeclaredSet, Header, InstanceFacts, Pending, Position, Published
 from waypost.model.stamp import Cause, Stamp
 from waypost.wire import fold_state as codec
 from waypost.wire.beats import decode_beat
@@ -81,7 +81,16 @@ def test_what_was_published_comes_back(published: Published) -> None:
 
 
 @STATE
-@given(st.builds(Header, st.integers(0, 2**53 - 1), st.integers(0, NOW), STAMPS, DIGESTS, st.integers(0, 9)))
+@given(
+    st.builds(
+        Header,
+        st.integers(0, 2**53 - 1),
+        st.integers(0, NOW),
+        st.builds(Position, STAMPS, st.integers(0, NOW)),
+        DIGESTS,
+        st.integers(0, 9),
+    )
+)
 def test_headers_come_back(header: Header) -> None:
     assert codec.decode_header(codec.encode_header(header)) == header
 

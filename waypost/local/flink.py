@@ -220,7 +220,6 @@ class Flink:
             "execution.checkpointing.incremental": "false",
             "execution.checkpointing.timeout": "1 min",
             "execution.checkpointing.tolerable-failed-checkpoints": "100",
-            "execution.buffer-timeout.interval": "5 ms",
             "python.executable": sys.executable,
             "python.client.executable": sys.executable,
             # Thread mode: PemJa must be loaded once per JVM, by the loader that outlives the jobs.

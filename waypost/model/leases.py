@@ -135,9 +135,15 @@ class LeaseShard:
 
     def _check(self, instance: str, service: ServiceKey, stamp: Stamp, health: Health) -> bool:
         lease = self._find(instance, service)
-        if lease is None or stamp <= max(lease.generation, lease.health_stamp):
+        if lease is None or stamp <= lease.generation:
             return False
-        lease.health, lease.health_stamp = health, stamp
+        if stamp > lease.health_stamp:
+            lease.health, lease.health_stamp = health, stamp
+        elif stamp < lease.health_stamp and health is not lease.health:
+            # Read after the beats that overruled it. They may have been no news and so were not reported; the next is.
+            lease.health = None
+        else:
+            return False
         return True
 
     def _change(self, instance: str, service: ServiceKey, stamp: Stamp, lease_ms: int) -> bool:
