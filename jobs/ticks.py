@@ -24,7 +24,7 @@ _APPEND_MS = "(1000 * CAST(EXTRACT(EPOCH FROM rt) AS BIGINT) + MOD(CAST(EXTRACT(
 
 # U+FFFD: what a byte that is not UTF-8 decodes to. (A text that really contains it is odd as well, and harmless.)
 _IS_ODD = (
-    "id IS NULL OR text IS NULL OR CHAR_LENGTH(text) > 65536 "
+    "id IS NULL OR id = '' OR text IS NULL OR CHAR_LENGTH(text) > 65536 "
     "OR POSITION('\"beats\"' IN text) > 0 "
     "OR REGEXP(CONCAT(id, text), U&'[\\001E\\001F\\FFFD]')"
 )

@@ -45,6 +45,12 @@ log = logging.getLogger(__name__)
 _GENERATION_CHECK_MS = 1_000
 """How often the store is asked whether it was wiped; one question for all services of the subtask."""
 
+_PURGE_MS = 3_600_000
+"""How often each service's tombstones are looked through; they live for a day."""
+
+_MAX_LAG_MS = 1_000
+"""Longest time writes of a service are gathered when the job lags behind the log."""
+
 _MAX_SNAPSHOTS = 3
 """Snapshots tried in one go when somebody else keeps writing the same service."""
 
@@ -53,13 +59,14 @@ _MAX_SNAPSHOTS = 3
 class _Live:
     """What this task knows of a service besides its state: gone with the task, and rightly so."""
 
-    wrote: int = 0
+    wrote: int
     generation: str = ""
     in_sync: bool = False
     caught_up: Position | None = None
     give_up: int = 0
     settled: int = 0
     next_audit: int = 0
+    next_purge: int = 0
 
 
 class RouteFold(KeyedProcessFunction):
@@ -117,7 +124,9 @@ class RouteFold(KeyedProcessFunction):
             live.next_audit = now + self._routes.audit_ms
             ctx.timer_service().register_processing_time_timer(live.next_audit)
             self._audit(live, now)
-            fold.purge(self._state.header.event_time)
+            if now >= live.next_purge:
+                live.next_purge = now + _PURGE_MS
+                fold.purge(self._state.header.event_time)
         yield from self._publish(service, fold, ctx)
         self._state.save()
 
@@ -125,9 +134,10 @@ class RouteFold(KeyedProcessFunction):
         live = self._live.get(service)
         if live is None:
             now = ctx.timer_service().current_processing_time()
-            live = self._live[service] = _Live()
+            live = self._live[service] = _Live(wrote=now - self._routes.coalesce_ms)
             # Spread over the period, so that many services do not ask at the same moment.
             live.next_audit = now + 1 + hash(service) % self._routes.audit_ms
+            live.next_purge = now + 1 + hash(service) % _PURGE_MS
             ctx.timer_service().register_processing_time_timer(live.next_audit)
         return live
 
@@ -157,8 +167,12 @@ class RouteFold(KeyedProcessFunction):
                 return
             if not self._state.pending:
                 return
-            if now < live.wrote + self._routes.coalesce_ms:
-                self._later(ctx, live.wrote + self._routes.coalesce_ms)
+            # Who is a second behind the log gains nothing by writing each record at once, and catches up sooner by
+            # writing each service less often.
+            lag = min(now - self._state.header.event_time, _MAX_LAG_MS)
+            ready = live.wrote + max(self._routes.coalesce_ms, lag)
+            if now < ready:
+                self._later(ctx, ready)
                 return
             yield from self._write(fold, live, now)
         except StoreUnavailable as error:

@@ -59,7 +59,12 @@ class Topics:
         """Create them with the producer's timestamps: then the test is the broker's clock."""
         from kafka import KafkaAdminClient
 
-        configs = {"message.timestamp.type": "CreateTime", "retention.ms": "-1", "max.message.bytes": "2097152"}
+        configs = {
+            "message.timestamp.type": "CreateTime",
+            "message.timestamp.after.max.ms": str(2**63 - 1),
+            "retention.ms": "-1",
+            "max.message.bytes": "2097152",
+        }
         names = [self.name(role) for role in (REGISTRY, HEARTBEAT, "changes", "dead")]
         admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
         try:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from pyflink.datastream import StreamExecutionEnvironment
+from pyflink.java_gateway import get_gateway
 from pyflink.table import StreamTableEnvironment
 
 import jobs.route_table as job
@@ -49,7 +50,9 @@ def main(request: dict) -> None:  # type: ignore[type-arg]
     say(started=str(client.get_job_id()))
     command, _, argument = sys.stdin.readline().strip().partition(" ")
     if command == "savepoint":
-        say(savepoint=client.stop_with_savepoint(False, argument).result())
+        # PyFlink 2.3's own method calls a Java method that no longer exists.
+        form = get_gateway().jvm.org.apache.flink.core.execution.SavepointFormatType.CANONICAL
+        say(savepoint=client._j_job_client.stopWithSavepoint(False, argument, form).get())
     else:
         client.cancel().result()
         say(cancelled=True)

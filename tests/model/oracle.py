@@ -23,7 +23,7 @@ from waypost.model.lifecycle import Declared, Health, Lease, is_routable
 from waypost.model.names import ServiceKey
 from waypost.model.shards import shard_of
 from waypost.model.stamp import Stamp
-from waypost.wire.beats import decode_heartbeat
+from waypost.wire.beats import decode_beat, decode_heartbeat
 from waypost.wire.registry import decode_registration
 
 WITNESS = b"_witness/"
@@ -207,16 +207,19 @@ class Log:
     def of(cls, records: Iterable[Record], *, registry: str, shards: int, tick_ms: int = 1000) -> Log:
         """Read raw records of the registry topic and of any other (the heartbeats)."""
         log = cls(shards=shards, tick_ms=tick_ms)
+        witnesses = {WITNESS + b"%d" % shard: shard for shard in range(shards)}
         for record in records:
             stamp = record.stamp
             end = stamp.at // tick_ms * tick_ms + tick_ms
             try:
                 if record.topic == registry:
                     log.events.append(decode_registration(record.value, stamp))
-                elif (record.key or b"").startswith(WITNESS) and record.value == b"{}":
-                    log.shards_seen.setdefault(end, set()).add(int((record.key or b"")[len(WITNESS) :]))
+                elif record.key in witnesses and record.value is not None:
+                    log.shards_seen.setdefault(end, set()).add(witnesses[record.key])
                 else:
                     heartbeats = decode_heartbeat(record.key, record.value)
+                    if record.value is not None and b'"beats"' not in record.value:
+                        decode_beat(record.value)  # refuses a batch whose name is written with escapes
                     if heartbeats.errors:
                         reason = heartbeats.errors[0].reason
                         log.dead.append(Dead(record.topic, stamp.partition, stamp.offset, reason))

@@ -112,7 +112,7 @@ def a_log(random: Random, seconds: int = 240) -> Log:
                 log.events.append(registered(stamp(later), instance, service=service, lease_seconds=lease))
             case 3:
                 log.events.append(deregistered(stamp(later), instance, service=service))
-                again = later + random.randrange(1, 5_000)
+                again = min(later + random.randrange(1, 5_000), seconds * 1000 - 1)
                 log.events.append(registered(stamp(again), instance, service=service, lease_seconds=lease))
             case 4 if later < death and not is_silent(later) and not is_silent(max(later - lease * 1000, begin)):
                 log.events.append(updated(stamp(later), instance, service=service, lease_seconds=lease + 1))

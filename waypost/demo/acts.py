@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from waypost.demo.burst import Change, plan_burst
-from waypost.demo.figures import at_least, exactly, spread, within_ms
+from waypost.demo.figures import at_least, exactly, happened, spread, within_ms
 from waypost.demo.lives import deregister, drain, flap, kill, silence
 from waypost.demo.script import Act, Arrive, Burst, Deregister, Drain, Flap, Kill, Quiet, Silence
 from waypost.demo.stage import PATIENCE_S, Stage
@@ -21,6 +21,10 @@ CHANGE_MS = {"p50": 10.0, "p99": 100.0, "max": 500.0}
 
 def perform(act: Act, stage: Stage) -> None:
     """Perform one act; returns when it is over."""
+    instance = getattr(act, "instance", None)
+    if instance is not None and not stage.observed.is_routed(instance):
+        stage.expect(happened(f"{instance} is there for its act", "in the table", "not so", held=False))
+        return
     _ACTS[type(act)](act, stage)
 
 
@@ -31,8 +35,9 @@ def arrive(act: Arrive, stage: Stage) -> None:
     due = time.monotonic()
     for service, name in cast.instances():
         stage.start(service, name)
-        due += 1 / act.per_second
-        stage.watch(lambda: False, max(0.0, due - time.monotonic()))
+        due = max(due + 1 / act.per_second, time.monotonic())
+        stage.watch(lambda: False, due - time.monotonic())
+        stage.watch(lambda: stage.observed.starting() < act.at_once)
     everybody = {name for _, name in cast.instances()}
     arrived = lambda: everybody <= set().union(*list(observed.tables.values()))  # noqa: E731
     stage.watch(arrived)

@@ -28,7 +28,7 @@ from waypost.demo.lines import Tell, teller
 from waypost.model.names import DEFAULT_NAMESPACE, ServiceKey
 from waypost.wire.endpoint import Endpoint
 
-CALL_TIMEOUT_S = 2.0
+CALL_TIMEOUT_S = 5.0
 _CALLERS = 8
 """Threads. A call takes a few ms; this many may hang in a timeout before the rate falls."""
 _POLL = timedelta(milliseconds=100)

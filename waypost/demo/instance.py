@@ -82,10 +82,21 @@ class Instance:
         attributes = Attributes(
             address=LOOPBACK, port=port, zone=spec.zone, metadata={"demo": "1"}, lease_seconds=spec.lease_s
         )
-        self._registrar.register(spec.service, spec.instance, attributes)
-        self._tell("registered", instance=spec.instance, service=spec.service, port=port)
-        self._beat_until_told_to_leave()
+        if self._register(attributes):
+            self._tell("registered", instance=spec.instance, service=spec.service, port=port)
+            self._beat_until_told_to_leave()
         self._leave(server)
+
+    def _register(self, attributes: Attributes) -> bool:
+        """Register, however long it takes; False when told to leave meanwhile. Doing it twice is harmless."""
+        while True:
+            try:
+                self._registrar.register(self._spec.service, self._spec.instance, attributes)
+                return True
+            except RegistryUnavailable as error:
+                _complain(self._spec, error)
+            if signal.sigtimedwait((LEAVE,), self._random.random()) is not None:
+                return False
 
     def _beat_until_told_to_leave(self) -> None:
         # The first beat at random: a fleet that was started together must not beat together.
@@ -152,6 +163,9 @@ class _Server(ThreadingMixIn, TCPServer):
     daemon_threads = False
     block_on_close = True
     request_queue_size = 64
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A caller that hung up is the caller's affair."""
 
 
 def _server(spec: Spec) -> _Server:

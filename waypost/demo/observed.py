@@ -106,6 +106,10 @@ class Observed:
         """Return when the instance came to and left the table, from that time on."""
         return [m for m in self.moves if m.instance == instance and m.kind != "update" and m.at >= after]
 
+    def starting(self) -> int:
+        """Return how many instances have been started and neither registered nor ended."""
+        return sum(m.registered is None and m.exited is None for m in list(self.members.values()))
+
     def is_routed(self, instance: str) -> bool:
         return any(instance in table for table in list(self.tables.values()))
 

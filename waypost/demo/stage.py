@@ -17,7 +17,7 @@ from waypost.demo.observed import Member, Move, Observed
 from waypost.demo.script import Script
 from waypost.demo.writes import WriteCounter
 
-PATIENCE_S = 60.0
+PATIENCE_S = 45.0
 """How long an act waits for something that takes a second or ten before it says that it did not happen."""
 
 

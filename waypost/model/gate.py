@@ -47,6 +47,9 @@ class Target(NamedTuple):
     instance: str
 
 
+_NEVER = 1 << 62
+
+
 @dataclass(frozen=True, slots=True)
 class Deferred:
     """A lapse that did not pass. `deadline` is 0 until a real beat after the old one sets the new one."""
@@ -87,6 +90,11 @@ class Gate:
     clock: Clock = field(default_factory=Clock)
     deferred: MutableMapping[Target, Deferred] = field(default_factory=dict)
     rows: dict[int, dict[int, ShardTick]] = field(default_factory=dict)
+    next_due: int = 0
+    """No deferral with a deadline is due before this. After a long silence every instance is deferred: they are
+    looked at when this is reached, not in every tick."""
+    undated: bool = True
+    """Whether a deferral may wait for the first beat to get its deadline."""
 
     def offer(self, row: ShardTick) -> Iterator[Decision]:
         """Take one shard's row; yield the decisions it makes possible, oldest tick first.
@@ -124,7 +132,7 @@ class Gate:
         for row in rows:
             for renewal in row.renewals:
                 self._renew(renewal, decision)
-        if complete and self.deferred:
+        if complete and self.deferred and (end >= self.next_due or (self.undated and first)):
             self._reconsider(end, beats, decision)
         for row in rows:
             for lapse in row.lapses:
@@ -151,13 +159,17 @@ class Gate:
         after = min((beat for beat in beats if beat > lapse.deadline), default=0)
         deadline = after + lapse.lease_ms if after else 0
         self.deferred[Target(lapse.service, lapse.instance)] = Deferred(lapse, deadline)
+        if deadline:
+            self.next_due = min(self.next_due, deadline)
+        else:
+            self.undated = True
         decision.deferred += 1
 
     def _reconsider(self, end: int, beats: tuple[int, ...], decision: Decision) -> None:
+        self.next_due, self.undated = _NEVER, False
         for target, waiting in list(self.deferred.items()):
             if waiting.deadline == 0:
-                if max(beats) > waiting.lapse.deadline:
-                    self._defer(waiting.lapse, beats, decision)
+                self._defer(waiting.lapse, beats, decision)
             elif waiting.deadline <= end:
                 lapse = replace(waiting.lapse, deadline=waiting.deadline, stamp=Stamp(end))
                 if self._counts(waiting.deadline, lapse.lease_ms, beats):
@@ -165,3 +177,5 @@ class Gate:
                     decision.add(lapse)
                 else:
                     self._defer(lapse, beats, decision)
+            else:
+                self.next_due = min(self.next_due, waiting.deadline)

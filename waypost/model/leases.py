@@ -58,6 +58,9 @@ class Lease:
     health_stamp: Stamp = ORIGIN
     """Of the newest beat or check that said anything of health. A beat is reported when it says another thing than
     the newest word before it, whoever said that: otherwise a check could never be overruled by steady beats."""
+    packed: bytes = field(default=b"", compare=False, repr=False)
+    """The codec's encoding of this lease, empty since it last changed: in a storm of registrations a shard is
+    encoded every tick, and most of its leases are as before."""
 
     @property
     def deadline(self) -> int:
@@ -137,6 +140,7 @@ class LeaseShard:
         lease = self._find(instance, service)
         if lease is None or stamp <= lease.generation:
             return False
+        lease.packed = b""
         if stamp > lease.health_stamp:
             lease.health, lease.health_stamp = health, stamp
         elif stamp < lease.health_stamp and health is not lease.health:
@@ -154,7 +158,7 @@ class LeaseShard:
             return False
         self.updates.setdefault(instance, {})[service] = (stamp, lease_ms)
         if lease is not None:
-            lease.lease_ms = lease_ms
+            lease.lease_ms, lease.packed = lease_ms, b""
             self.next_deadline = min(self.next_deadline, lease.deadline)
         return True
 
@@ -176,6 +180,7 @@ class LeaseShard:
         updated, changed_ms = self.updates.get(instance, {}).get(service, (ORIGIN, 0))
         if updated > generation:
             lease.lease_ms = changed_ms
+        lease.packed = b""
         waiting = self.unknown.get(instance)
         if waiting is not None and _may_mean(waiting.newest.beat, service):
             del self.unknown[instance]
@@ -231,13 +236,13 @@ class LeaseShard:
             if stamp.at >= lease.last_beat:
                 lease.last_beat = stamp.at
                 if lease.lapsed:
-                    lease.lapsed = False
+                    lease.lapsed, lease.packed = False, b""
                     self.next_deadline = min(self.next_deadline, lease.deadline)
                     result.renewals.append(_transition(LeaseFact.RENEWED, instance, lease, stamp))
             if beat.health is not None and stamp > lease.health_stamp:
                 lease.health_stamp = stamp
                 if beat.health is not lease.health:
-                    lease.health = beat.health
+                    lease.health, lease.packed = beat.health, b""
                     result.renewals.append(_transition(LeaseFact.HEALTH, instance, lease, stamp))
 
     def _wait(self, timed: TimedBeat, result: TickResult) -> None:
@@ -264,7 +269,7 @@ class LeaseShard:
                     continue
                 deadline = lease.deadline
                 if deadline <= end:
-                    lease.lapsed = True
+                    lease.lapsed, lease.packed = True, b""
                     result.lapses.append(_transition(LeaseFact.LAPSED, instance, lease, Stamp(end)))
                 elif deadline < bound:
                     bound = deadline

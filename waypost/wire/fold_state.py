@@ -156,14 +156,17 @@ def encode_directory(shard: LeaseShard, shards: int) -> bytes:
     """Encode which registrations the shard leases. Changes with registrations, lapses and reported health."""
     return _dump(
         shards,
-        [
-            (i, *x.service, x.generation, x.lease_ms, x.lapsed, x.health, x.health_stamp)
-            for i, leases in shard.leases.items()
-            for x in leases
-        ],
+        orjson.Fragment(b"[%b]" % b",".join([x.packed or _pack(i, x) for i, xs in shard.leases.items() for x in xs])),
         [(i, s.namespace, s.service, stamp) for i, by in shard.removed.items() for s, stamp in by.items()],
         [(i, s.namespace, s.service, stamp, ms) for i, by in shard.updates.items() for s, (stamp, ms) in by.items()],
     )
+
+
+def _pack(instance: str, lease: Lease) -> bytes:
+    x = lease
+    fields = (instance, *x.service, x.generation, x.lease_ms, x.lapsed, x.health, x.health_stamp)
+    lease.packed = orjson.dumps(fields, default=tuple)
+    return lease.packed
 
 
 def encode_last_beats(shard: LeaseShard) -> bytes:

@@ -1,0 +1,61 @@
+"""An unchanged beat costs nothing but its place in a row that comes anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.flink.logs import PARTITIONS, SHARDS, T0, register
+from tests.flink.mini_cluster import HEARTBEAT, REGISTRY, MiniCluster, Planned, Report, Tables, Topics
+from tests.wire.events import as_bytes
+
+pytestmark = pytest.mark.flink
+
+INSTANCES = 100
+SECONDS = 20
+QUIET = {"a": b'{"cpu":0.4}'}
+
+
+def a_quiet_log(beats: int) -> list[Planned]:
+    """Registrations, two witnesses a second for every shard, and `beats` unchanged beats spread over all of it."""
+    log = [
+        Planned(REGISTRY, T0 + n, n % PARTITIONS, b"default/a", as_bytes(register("a", f"a-{n}")))
+        for n in range(INSTANCES)
+    ]
+    for half in range(2 * SECONDS):
+        for shard in range(SHARDS):
+            where = (shard + half) % PARTITIONS
+            log.append(Planned(HEARTBEAT, T0 + 500 * half, where, b"_witness/%d" % shard, b"{}"))
+    for n in range(beats):
+        at = T0 + 200 + n * (SECONDS * 1000 - 400) // beats
+        log.append(Planned(HEARTBEAT, at, n % PARTITIONS, b"a-%d" % (n % INSTANCES), b'{"cpu":0.4}'))
+    return sorted(log, key=lambda record: record.at)
+
+
+def test_ten_times_the_beats_cost_no_call_no_record_and_no_write_more(
+    mini_cluster: MiniCluster, make_topics: Callable[[], Topics], tables_of: Callable[[Topics], Tables]
+) -> None:
+    reports: list[dict[str, Report]] = []
+    writes: list[int] = []
+    for beats in (1_000, 10_000):
+        topics = make_topics()
+        topics.write(a_quiet_log(beats))
+
+        reports.append(mini_cluster.run(topics))
+
+        tables = tables_of(topics)
+        assert len(tables.routes()[tables.services()[0]]) == INSTANCES
+        assert topics.dead() == []
+        writes.append(len(tables.changes()))
+
+    few, many = reports
+    assert few["ticks"].calls == many["ticks"].calls == SECONDS * SHARDS
+    assert few["gate"].calls == many["gate"].calls == SECONDS * SHARDS
+    assert few["routes"].calls == many["routes"].calls == INSTANCES  # the registrations
+    assert few["odd-beats"].calls == many["odd-beats"].calls == 0
+    assert writes == [INSTANCES, INSTANCES]
+    for report in (*few.values(), *many.values()):
+        # Thread mode: Python runs inside the JVM. In process mode these would be processes of python3.
+        assert report.executables == {"java"}
+        assert report.pemja
