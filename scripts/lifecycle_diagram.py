@@ -45,17 +45,18 @@ def _page() -> Iterator[str]:
     yield "    }"
     yield "```"
     yield ""
-    yield "`UP_declared` is an instance whose owner declares it UP: inside, health and lease decide what is seen. No beat"
-    yield "and no check leaves or enters any other declaration. Drawn through it only, any status follows any other in the"
-    yield "same way, and a new registration of an id that is still there replaces the old one, whatever its state."
+    yield "`UP_declared` is an instance whose owner declares it UP: inside, health and lease decide what is seen."
+    yield "No beat and no check leaves or enters any other declaration. Drawn through it only, any status follows"
+    yield "any other in the same way, and a new registration of an id that is still there replaces the old one,"
+    yield "whatever its state."
     yield ""
     yield "| declared | health | lease | seen as | reason | routable |"
     yield "|---|---|---|---|---|---|"
     for declared in Declared:
         yield from _rows(declared)
     yield ""
-    yield "An instance whose lease lapsed and which the brake holds (`held`) is seen as UP with the reason `held`, unless"
-    yield "its health failed."
+    yield "An instance whose lease lapsed and which the brake holds (`held`) is seen as UP with the reason `held`,"
+    yield "unless its health failed."
     yield ""
     yield "## Words"
     yield ""
@@ -89,7 +90,8 @@ def _declarations() -> Iterator[str]:
         yield f"[*] --> {_state(declared)}: register"
         yield f"{_state(declared)} --> {gone}: deregister"
         if declared is not Declared.UP:
-            yield f"UP_declared --> {_state(declared)}: {'drain, status' if declared is Declared.DRAINING else 'status'}"
+            how = "drain, status" if declared is Declared.DRAINING else "status"
+            yield f"UP_declared --> {_state(declared)}: {how}"
             yield f"{_state(declared)} --> UP_declared: status"
 
 

@@ -68,7 +68,7 @@ BAD_HEARTBEATS: list[tuple[bytes | None, bytes | None, str]] = [
     (b"a-0", b'{"cpu":-1}', "load-out-of-range"),
     (b"a-0", b'{"status":"sideways"}', "unknown-status"),
     (b"a-0", b'{"x":"' + b"x" * 65_536 + b'"}', "oversize"),
-    (b"a-0", '{"x":"'.encode() + "\u00e9".encode() * 40_000 + b'"}', "oversize"),
+    (b"a-0", b'{"x":"' + "\u00e9".encode() * 40_000 + b'"}', "oversize"),
     (b"a-0", b'{"be\\u0061ts":[{"instance":"dead-0"}]}', "escaped-batch"),
     (b"a-0\x00", b"{}", "bad-instance-id"),
     (b"a-0", b'{"x":"\x00"}', "bad-json"),
@@ -110,7 +110,9 @@ class GeneratedLog:
         self.records.append(record)
         return record
 
-    def refuse(self, topic: str, at: float, partition: int, key: bytes | None, value: bytes | None, reason: str) -> None:
+    def refuse(
+        self, topic: str, at: float, partition: int, key: bytes | None, value: bytes | None, reason: str
+    ) -> None:
         self.poison.append((self.add(topic, at, partition, key, value), reason))
 
 
@@ -146,7 +148,9 @@ def a_log(seed: int, seconds: int = 200) -> GeneratedLog:
         where = partition_of(service) if partition is None else partition
         log.add(REGISTRY, at, where, f"default/{service}".encode(), {"service": service, **doc})
 
-    def life(service: str, instance: str, start: float, stop: float, lease: int, batched: list[Any] | None = None) -> None:
+    def life(
+        service: str, instance: str, start: float, stop: float, lease: int, batched: list[Any] | None = None
+    ) -> None:
         at = start + random.uniform(0, 1)
         while at < stop:
             said: dict[str, Any] = random.choice([{}, {"cpu": 0.4}, {"cpu": round(random.random(), 3), "mem": 0.5}])

@@ -86,9 +86,7 @@ class Topics:
         sent = []
         try:
             for topic, at, partition, key, value in records:
-                future = producer.send(
-                    self.name(topic), key=key, value=value, partition=partition, timestamp_ms=at
-                )
+                future = producer.send(self.name(topic), key=key, value=value, partition=partition, timestamp_ms=at)
                 offset = self._next[topic, partition]
                 self._next[topic, partition] += 1
                 sent.append((future, Record(self.name(topic), Stamp(at, partition, offset), key, value)))
@@ -255,6 +253,8 @@ class MiniCluster:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(directory / "tmp"),
+            # A JVM that is killed leaves the jars it unpacked: with the test's files, they go in time.
+            "JDK_JAVA_OPTIONS": f"-Djava.io.tmpdir={directory / 'tmp'}",
             "WAYPOST_PROBES": str(directory / "probes"),
         }
         with (directory / "job.log").open("w") as errors:

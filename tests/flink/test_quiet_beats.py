@@ -14,7 +14,6 @@ pytestmark = pytest.mark.flink
 
 INSTANCES = 100
 SECONDS = 20
-QUIET = {"a": b'{"cpu":0.4}'}
 
 
 def a_quiet_log(beats: int) -> list[Planned]:

@@ -52,7 +52,7 @@ def found(tables: Tables) -> tuple[Seen, Seen]:
 
 def expected_dead(log: GeneratedLog, written: list[Record], topics: Topics) -> list[Dead]:
     """The poison, what no registration is there for, and nothing else."""
-    places = {planned: record for planned, record in zip(log.records, _in_order(log, written, topics), strict=True)}
+    places = dict(zip(log.records, _in_order(log, written, topics), strict=True))
     refused = [(places[planned], reason) for planned, reason in log.poison]
     refused += [(places[planned], "unknown-instance") for planned in log.unknown]
     story = oracle.told(oracle.Log.of(written, registry=topics.name(REGISTRY), shards=SHARDS).events)
@@ -92,7 +92,9 @@ def fences(records: list[Planned], part: int) -> list[Planned]:
             last + 1,
             p,
             FENCE,
-            as_bytes({"service": "z", "endpoints": [f"10.9.{part}.{p}:80"], "source": f"{part}-{p}", "last_updated": 1}),
+            as_bytes(
+                {"service": "z", "endpoints": [f"10.9.{part}.{p}:80"], "source": f"{part}-{p}", "last_updated": 1}
+            ),
         )
         for p in range(PARTITIONS)
     ]
@@ -124,9 +126,7 @@ def test_redis_shows_what_the_log_means_and_dead_letters_hold_the_poison(
         savepoint = job.stop_with_savepoint(tmp_path / "savepoints")
     before = {s: int(tables.meta(s)["revision"]) for s in tables.services()}
 
-    with mini_cluster.running(
-        topics, "routes.coalesce_ms=50", execution_state__recovery_path=savepoint
-    ) as job:
+    with mini_cluster.running(topics, "routes.coalesce_ms=50", execution_state__recovery_path=savepoint) as job:
         write(topics, second, job, tables)
         goal = wanted(topics.written, topics)
         poison = expected_dead(log, topics.written, topics)

@@ -29,7 +29,7 @@ def test_the_shard_of_an_id_is_the_same_in_sql_and_in_python(shards: int, tmp_pa
     answer = subprocess.run(
         [sys.executable, "-m", "tests.flink.hash_codes", str(shards)],
         cwd=ROOT,
-        env={**os.environ, "JAVA_HOME": str(java_home()), "TMPDIR": str(tmp_path)},
+        env={**os.environ, "JAVA_HOME": str(java_home()), "JDK_JAVA_OPTIONS": f"-Djava.io.tmpdir={tmp_path}"},
         input="\n".join(ids),
         capture_output=True,
         text=True,

@@ -75,12 +75,12 @@ def checked(health: Health, when: float | Stamp, instance: str = "p-1") -> Insta
 def a_set(when: float | Stamp, *endpoints: str, last_updated: int = 1, healthy: bool = True, **fields: Any) -> SetEvent:
     stamp = when if isinstance(when, Stamp) else at(when)
     pairs = tuple((host, int(port)) for host, _, port in (e.rpartition(":") for e in endpoints))
-    return SetEvent(
-        service=SERVICE, stamp=stamp, endpoints=pairs, healthy=healthy, last_updated=last_updated, **fields
-    )
+    return SetEvent(service=SERVICE, stamp=stamp, endpoints=pairs, healthy=healthy, last_updated=last_updated, **fields)
 
 
-def a_fact(fact: LeaseFact, when: float, generation: float | Stamp, instance: str = "p-1", **fields: Any) -> LeaseTransition:
+def a_fact(
+    fact: LeaseFact, when: float, generation: float | Stamp, instance: str = "p-1", **fields: Any
+) -> LeaseTransition:
     """What the lease fold says; LAPSED is stamped by a tick's end, the others by a beat."""
     stamp = Stamp(T0 + round(when * 1000)) if fact is LeaseFact.LAPSED else at(when, 7, 3)
     return LeaseTransition(
@@ -124,7 +124,23 @@ def _service_log(draw: st.DrawFn, max_size: int = 12) -> list[RouteEvent]:
         now += draw(st.sampled_from([0, 0, 1, 1000, 90_000]))
         stamp = Stamp(now, draw(st.integers(0, 2)), offset)
         instance = draw(st.sampled_from(IDS))
-        kind = draw(st.sampled_from(["register", "register", "update", "status", "health", "drain", "deregister", "set", "lease", "beat"]))
+        kind = draw(
+            st.sampled_from(
+                [
+                    "register",
+                    "register",
+                    "update",
+                    "update",
+                    "status",
+                    "health",
+                    "drain",
+                    "deregister",
+                    "set",
+                    "lease",
+                    "beat",
+                ]
+            )
+        )
         request = draw(st.sampled_from(["", f"r-{offset}"]))
         if kind == "register":
             attributes = draw(st.fixed_dictionaries({}, optional=_CHANGES))
@@ -134,7 +150,9 @@ def _service_log(draw: st.DrawFn, max_size: int = 12) -> list[RouteEvent]:
         elif kind == "update":
             events.append(updated(stamp, instance, **draw(st.fixed_dictionaries({}, optional=_CHANGES).filter(bool))))
         elif kind == "status":
-            events.append(declared(draw(st.sampled_from([d for d in Declared if d is not Declared.REMOVED])), stamp, instance))
+            events.append(
+                declared(draw(st.sampled_from([d for d in Declared if d is not Declared.REMOVED])), stamp, instance)
+            )
         elif kind == "health":
             events.append(checked(draw(st.sampled_from(Health)), stamp, instance))
         elif kind == "drain":

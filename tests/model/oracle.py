@@ -56,7 +56,7 @@ class Known:
     declared: Declared
     health: Health = Health.UNKNOWN
     lease: Lease | None = Lease.LIVE
-    generation: Stamp = Stamp(0)
+    generation: Stamp
     granted_seconds: int = 0
     """`lease_seconds` as registered; `lease_changes` are the updates of it since."""
     lease_changes: list[tuple[Stamp, int]] = field(default_factory=list)
@@ -244,15 +244,16 @@ def final(log: Log, complete_ticks: Collection[int] | None = None) -> Services:
     real = sorted(
         b.stamp.at
         for b in log.beats
-        if any(_speaks_of(b, s, i) and start <= b.stamp and (end is None or b.stamp < end) for s, i, start, end in story.lives)
+        if any(
+            _speaks_of(b, s, i) and start <= b.stamp and (end is None or b.stamp < end)
+            for s, i, start, end in story.lives
+        )
     )
     for service, table in services.items():
         for instance, known in table.items():
             if known.lease is Lease.NONE:
                 continue
-            own = sorted(
-                (b for b in log.beats if _renews(b, service, instance, known, story)), key=lambda b: b.stamp
-            )
+            own = sorted((b for b in log.beats if _renews(b, service, instance, known, story)), key=lambda b: b.stamp)
             known.lease = _lease(known, [b.stamp.at for b in own], real, ticks, log.tick_ms)
             _health(known, service, instance, own, log.events)
     return services

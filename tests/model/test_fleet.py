@@ -147,9 +147,7 @@ class Job:
     def tick(self, end: int, shard: int, beats: list[TimedBeat]) -> None:
         column = "\x1e".join(encode_entry(b.instance, b.stamp, b.raw) for b in beats)
         result = self.leases[shard].tick(end, self.reader.read(column, []) if beats else ())
-        row = ShardTick(
-            end, shard, result.first_beat, result.last_beat, tuple(result.lapses), tuple(result.renewals)
-        )
+        row = ShardTick(end, shard, result.first_beat, result.last_beat, tuple(result.lapses), tuple(result.renewals))
         self.pass_on(self.gate.offer(decode_row(encode_row(row))))
 
     def pass_on(self, decisions: object) -> None:
@@ -192,7 +190,10 @@ def agree(job: Job, log: Log, until: int) -> None:
         (service, i): known for service, table in oracle.final(prefix, ticks).items() for i, known in table.items()
     }
     found = {
-        (service, i): view for service in job.stores for i in job.fold(service).ids() if (view := job.fold(service).view(i))
+        (service, i): view
+        for service in job.stores
+        for i in job.fold(service).ids()
+        if (view := job.fold(service).view(i))
     }
     assert found.keys() == wanted.keys()
     for key, known in wanted.items():

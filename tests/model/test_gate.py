@@ -23,9 +23,7 @@ def end(seconds: float) -> int:
 def a_lapse(deadline: float, lease: float = 10.0, instance: str = "p-1", generation: float = 0) -> LeaseTransition:
     """The lapse of a lease whose deadline falls into the tick that proposes it."""
     when = -(-deadline // 1)
-    return a_fact(
-        LeaseFact.LAPSED, when, generation, instance, deadline=end(deadline), lease_ms=round(lease * 1000)
-    )
+    return a_fact(LeaseFact.LAPSED, when, generation, instance, deadline=end(deadline), lease_ms=round(lease * 1000))
 
 
 def a_renewal(when: float, instance: str = "p-1", generation: float = 0) -> LeaseTransition:

@@ -346,7 +346,9 @@ def test_unknown_ids_beyond_the_bound_are_refused_at_once_and_take_no_memory() -
 
 
 def test_tombstones_are_forgotten_after_their_time() -> None:
-    shard = a_shard(registered(0), deregistered(1), registered(0, "p-2"), deregistered(2, "p-2"), updated(0, "p-3", lease_seconds=5))
+    shard = a_shard(
+        registered(0), deregistered(1), registered(0, "p-2"), deregistered(2, "p-2"), updated(0, "p-3", lease_seconds=5)
+    )
 
     shard.forget(end(2))
     assert (set(shard.removed), shard.updates) == ({"p-2"}, {})

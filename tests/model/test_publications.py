@@ -211,7 +211,10 @@ def test_every_request_is_answered_also_when_it_changed_nothing() -> None:
     publisher = Publisher()
 
     publisher.tell(
-        registered(0, request_id="a"), drained(1, "p-9", request_id="b"), a_set(2, request_id="c"), a_set(3, last_updated=0, request_id="d")
+        registered(0, request_id="a"),
+        drained(1, "p-9", request_id="b"),
+        a_set(2, request_id="c"),
+        a_set(3, last_updated=0, request_id="d"),
     )
     publisher.flush()
 
@@ -270,7 +273,12 @@ STEPS = st.sampled_from(["flush", "flush", "wait", "wait", "lose", "away", "back
 
 
 @settings(LAW, max_examples=200)
-@given(service_logs(max_size=16), st.lists(STEPS, min_size=16, max_size=16), st.randoms(use_true_random=False), st.booleans())
+@given(
+    service_logs(max_size=16),
+    st.lists(STEPS, min_size=16, max_size=16),
+    st.randoms(use_true_random=False),
+    st.booleans(),
+)
 def test_whatever_happens_the_store_ends_with_the_pure_table_and_no_reader_sees_time_go_back(
     log: list[RouteEvent], steps: list[str], random: Any, through_codecs: bool
 ) -> None:

@@ -189,6 +189,26 @@ def test_a_fact_that_overtook_its_registration_counts_once_that_arrives() -> Non
     assert seen(fold)["p-1"][0].weight == 3
 
 
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        (updated(1, weight=1), updated(2, weight=2)),
+        (drained(1), declared(Declared.UP, 2)),
+        (checked(Health.FAIL, 1), checked(Health.PASS, 2)),
+        (checked(Health.FAIL, 1), a_fact(LeaseFact.HEALTH, 2, 0, health=Health.PASS)),
+        (a_fact(LeaseFact.LAPSED, 1, 0), a_fact(LeaseFact.RENEWED, 2, 0)),
+        (registered(1, port=1), registered(2, port=2)),
+        (deregistered(1), registered(2)),
+        (registered(1), deregistered(2)),
+        (a_set(1, "10.0.0.1:80"), a_set(2, "10.0.0.2:80")),
+    ],
+)
+def test_of_two_words_on_one_thing_the_later_counts_whichever_is_read_first(
+    older: RouteEvent, newer: RouteEvent
+) -> None:
+    assert seen(a_fold(registered(0), newer, older)) == seen(a_fold(registered(0), older, newer))
+
+
 def test_an_update_changes_only_what_it_names() -> None:
     fold = a_fold(registered(0, zone="a", weight=5), updated(1, weight=6), updated(2, metadata={"v": "2"}))
 
@@ -397,9 +417,10 @@ def test_a_service_never_goes_back_in_time_and_ends_where_its_log_ends(
         assert store.header.position.reaches(before)
         assert store.header.event_time >= time
 
-    facts, records = [e for e in log if isinstance(e, LeaseTransition)], [
-        e for e in log if not isinstance(e, LeaseTransition)
-    ]
+    facts, records = (
+        [e for e in log if isinstance(e, LeaseTransition)],
+        [e for e in log if not isinstance(e, LeaseTransition)],
+    )
     assert store.header.event_time == max(event.stamp.at for event in log)
     assert store.header.position == Position(
         max((e.stamp for e in records), default=ORIGIN), max((e.stamp.at for e in facts), default=0)

@@ -12,7 +12,6 @@ from waypost.demo.figures import at_least, exactly, happened, spread, within_ms
 from waypost.demo.lives import deregister, drain, flap, kill, silence
 from waypost.demo.script import Act, Arrive, Burst, Deregister, Drain, Flap, Kill, Quiet, Silence
 from waypost.demo.stage import PATIENCE_S, Stage
-from waypost.model.events import Attributes
 from waypost.model.names import DEFAULT_NAMESPACE
 
 CHANGE_MS = {"p50": 10.0, "p99": 100.0, "max": 500.0}
@@ -124,9 +123,7 @@ def _send(change: Change, addresses: dict[str, str], stage: Stage) -> None:
         registrar.drain(change.service, change.instance)
     else:
         address, _, port = addresses[change.instance].rpartition(":")
-        attributes = Attributes(
-            address=address, port=int(port), lease_seconds=stage.script.cast.lease_s, metadata={"demo": "1"}
-        )
+        attributes = stage.specs[change.instance].attributes(address, int(port))
         registrar.register(change.service, change.instance, attributes)
 
 

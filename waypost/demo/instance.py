@@ -29,7 +29,9 @@ from waypost.model.lifecycle import Health
 
 LOOPBACK = "127.0.0.1"
 SOURCE = "demo"
-"""Under which the demo registers: what it may clean up after itself."""
+"""Under which the demo registers."""
+MARK = {"demo": "1"}
+"""Metadata of the demo's instances: what a later demo may clean up."""
 
 LEAVE = signal.SIGTERM
 SILENCE = signal.SIGUSR1
@@ -38,10 +40,11 @@ SPEAK = signal.SIGUSR2
 """Beat again."""
 FLAP = signal.SIGHUP
 """Report the opposite health with each beat for a while, many times a second."""
+FLAP_EVERY_S = 0.13
+"""No divisor of the job's tick of a second: otherwise every tick might end with the same report."""
 CONTROLS = (LEAVE, SILENCE, SPEAK, FLAP)
 
 _NEVER = float("inf")
-_FLAP_EVERY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,15 @@ class Spec:
     flap_s: float
     zone: str
     seed: int
+
+    def attributes(self, address: str, port: int) -> Attributes:
+        """Return what it registers with."""
+        return Attributes(address=address, port=port, zone=self.zone, metadata=MARK, lease_seconds=self.lease_s)
+
+
+def flap_reports(seconds: float) -> int:
+    """Return how many reports a flapping instance makes: an even number, so that the last one is a pass."""
+    return 2 * round(seconds / FLAP_EVERY_S / 2)
 
 
 class Instance:
@@ -79,9 +91,7 @@ class Instance:
         server = _server(spec)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.25}, daemon=True).start()
         port = int(server.server_address[1])
-        attributes = Attributes(
-            address=LOOPBACK, port=port, zone=spec.zone, metadata={"demo": "1"}, lease_seconds=spec.lease_s
-        )
+        attributes = spec.attributes(LOOPBACK, port)
         if self._register(attributes):
             self._tell("registered", instance=spec.instance, service=spec.service, port=port)
             self._beat_until_told_to_leave()
@@ -113,8 +123,7 @@ class Instance:
             elif order == SPEAK:
                 self._next_beat = 0.0
             elif order == FLAP:
-                # Even, so that the last one is a pass.
-                self._flaps_left = 2 * round(self._spec.flap_s / _FLAP_EVERY_S / 2)
+                self._flaps_left = flap_reports(self._spec.flap_s)
                 self._next_beat = 0.0
             elif time.monotonic() >= self._next_beat:
                 self._beat()
@@ -125,7 +134,7 @@ class Instance:
         if self._flaps_left:
             health = Health.PASS if self._flaps_left % 2 else Health.FAIL
             self._flaps_left -= 1
-            pause = _FLAP_EVERY_S if self._flaps_left else pause
+            pause = FLAP_EVERY_S if self._flaps_left else pause
         beat = Beat(cpu=round(self._random.uniform(0.05, 0.95), 2), health=health)
         before = time.monotonic()  # the log has it later than this, so a lease seems rather longer than it was
         try:

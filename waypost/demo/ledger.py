@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from waypost.client.answers import open_answers
 from waypost.client.event_sink import KafkaSink
 from waypost.client.registrar import Registrar
-from waypost.demo.instance import SOURCE
+from waypost.client.routes import RouteReader
+from waypost.demo.instance import MARK, SOURCE
 from waypost.demo.observed import Observed
+from waypost.model.names import DEFAULT_NAMESPACE, ServiceKey
+
+_ANSWER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +38,24 @@ class Ledger:
 
     def __init__(self, bootstrap: str, redis_url: str) -> None:
         self._answers = open_answers(redis_url)
+        self._reader = RouteReader(redis_url)
         self._sent: dict[str, float] = {}
         self.registrar = Registrar(KafkaSink(bootstrap, client_id="waypost-demo"), source=SOURCE, new_id=self._new_id)
+
+    def clear(self, services: Iterable[str]) -> int:
+        """Deregister what a demo that was killed left in these tables; returns how many there were.
+
+        With nobody beating, their leases would not end until somebody does: silence changes nothing.
+        """
+        requests = []
+        for service in services:
+            view = self._reader.read(ServiceKey(DEFAULT_NAMESPACE, service))
+            left = [name for name, endpoint in view.endpoints.items() if endpoint.metadata == MARK]
+            requests += [self.registrar.deregister(service, name) for name in left]
+        for request_id in requests:
+            self._answers.wait(request_id, _ANSWER_S)
+        self._sent.clear()
+        return len(requests)
 
     def warm_up(self, service: str, instance: str) -> None:
         """Connect the producer, which happens once, by a change that changes nothing; it is not measured."""
@@ -68,6 +89,7 @@ class Ledger:
     def close(self) -> None:
         self.registrar.close()
         self._answers.close()
+        self._reader.close()
 
     def _new_id(self) -> str:
         # The registrar asks for an id just before it encodes and sends: the stopwatch starts here.

@@ -122,9 +122,9 @@ def flap(act: Flap, stage: Stage) -> None:
     stage.excused.add(act.instance)
     member = stage.member(act.instance)
     began, beats = time.monotonic(), member.beats
-    stage.say(f"{act.instance} reports fail, pass, fail, pass … ten times a second for {act.seconds:g} s")
+    stage.say(f"{act.instance} reports fail, pass, fail, pass … many times a second for {act.seconds:g} s")
     stage.fleet.signal(act.instance, signals.FLAP)
-    flips = round(act.seconds * 10)
+    flips = signals.flap_reports(act.seconds)
     stage.watch(lambda: member.beats >= beats + flips)
     stage.observed.pause(2.5)
     stage.watch(lambda: stage.observed.is_routed(act.instance))

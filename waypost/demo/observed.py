@@ -70,6 +70,8 @@ class Observed:
     expected_to_end: set[str] = field(default_factory=set)
     """Workers whose end is no accident."""
     gone: set[str] = field(default_factory=set)
+    fleet_stays: bool = False
+    """The fleet has heard that it is to outlive the demo."""
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, line: Line) -> None:
@@ -133,6 +135,8 @@ class Observed:
             self.calls = line["calls"]
         elif what == "call-failed":
             self.failed_calls.append(FailedCall(at, line["service"], line["instance"], line["attempt"], line["reason"]))
+        elif what == "staying":
+            self.fleet_stays = True
         elif what == "gone":
             self.gone.add(line["worker"])
         elif member := self.members.get(line.get("instance", "")):

@@ -26,7 +26,7 @@ from waypost.demo.stage import Stage, say
 from waypost.demo.worker import Worker
 from waypost.demo.writes import WriteCounter
 from waypost.local.process import TAG
-from waypost.local.state import Stack, load_stack, write_whole
+from waypost.local.state import DEFAULT_STATE_DIR, Stack, load_stack, write_whole
 
 READER = "reader"
 INTERRUPTED = 130
@@ -78,10 +78,12 @@ def _show(options: Options, stack: Stack) -> bool:
         fleet = Fleet(options.state_dir, observed.take)
         cleanup.callback(fleet.end)
         cleanup.callback(_uninterrupted)
-        reader = _start_reader(options, stack, script, observed)
-        cleanup.callback(_end_reader, reader, observed)
         ledger = Ledger(stack.kafka_bootstrap, stack.redis_url)
         cleanup.callback(ledger.close)
+        if left := ledger.clear(script.cast.services):
+            say(f"deregistered {left} instances that an earlier demo left behind")
+        reader = _start_reader(options, stack, script, observed)
+        cleanup.callback(_end_reader, reader, observed)
         writes = WriteCounter(stack.redis_url)
         cleanup.callback(writes.close)
         stage = Stage(
@@ -103,6 +105,7 @@ def _show(options: Options, stack: Stack) -> bool:
         held = _tell(options, stage, stack)
         if options.keep:
             fleet.stay()
+            observed.wait(lambda: observed.fleet_stays, 10.0)  # until then our end is its end
             _invite(stack, options.state_dir, script)
         else:
             say("the fleet leaves")
@@ -191,7 +194,7 @@ def _figures(figures: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
 
 def _invite(stack: Stack, state_dir: Path, script: Script) -> None:
     service = next(iter(script.cast.services))
-    where = f" --state-dir {state_dir}"
+    where = "" if state_dir == DEFAULT_STATE_DIR.resolve() else f" --state-dir {state_dir}"
     print(f"""
 The stack and the fleet go on running:
   Kafka  {stack.kafka_bootstrap}

@@ -34,7 +34,7 @@ def document(
         "script": script,
         "seed": seed,
         "machine": machine(),
-        **figures,
+        **rounded(figures),
         "time_tolerance": TOLERANCE,
         "expectations": [
             {
@@ -48,6 +48,15 @@ def document(
         ],
         "held": all(e.held for e in expectations),
     }
+
+
+def rounded(figures: Any) -> Any:
+    """Return the figures with three decimals: a microsecond and a millisecond are as fine as anything here is known."""
+    if isinstance(figures, float):
+        return round(figures, 3)
+    if isinstance(figures, dict):
+        return {name: rounded(value) for name, value in figures.items()}
+    return figures
 
 
 def table(expectations: Sequence[Expectation]) -> list[str]:

@@ -77,7 +77,7 @@ class Silence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flap:
-    """An instance reports the opposite health ten times a second."""
+    """An instance reports the opposite health many times a second."""
 
     instance: str
     seconds: float

@@ -44,24 +44,26 @@ class Stage:
     figures: dict[str, Any] = field(default_factory=dict)
     excused: set[str] = field(default_factory=set)
     """Instances the script itself takes out of the table."""
+    specs: dict[str, Spec] = field(default_factory=dict)
+    """Who was started, by instance id."""
     _told: int = 0
 
     def start(self, service: str, instance: str) -> None:
         """Start the process of one instance."""
         cast = self.script.cast
-        self.fleet.start(
-            Spec(
-                service=service,
-                instance=instance,
-                bootstrap=self.bootstrap,
-                lease_s=cast.lease_s,
-                beat_s=cast.beat_s,
-                grace_s=cast.grace_s,
-                flap_s=self.script.flap_s,
-                zone=self.chance.choice(cast.zones),
-                seed=self.chance.randrange(2**31),
-            )
+        spec = Spec(
+            service=service,
+            instance=instance,
+            bootstrap=self.bootstrap,
+            lease_s=cast.lease_s,
+            beat_s=cast.beat_s,
+            grace_s=cast.grace_s,
+            flap_s=self.script.flap_s,
+            zone=self.chance.choice(cast.zones),
+            seed=self.chance.randrange(2**31),
         )
+        self.specs[instance] = spec
+        self.fleet.start(spec)
 
     def member(self, instance: str) -> Member:
         return self.observed.members[instance]
