@@ -33,7 +33,7 @@ find_python() {
   local candidate
   for candidate in "${PYTHON:-}" /usr/bin/python3.11 /usr/local/bin/python3.11 /usr/bin/python3; do
     [ -n "$candidate" ] && [ -x "$candidate" ] || continue
-    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then
       echo "$candidate"; return 0
     fi
   done

@@ -16,12 +16,12 @@ from typing import Any
 
 import orjson
 import redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from sinks.publication import log_fields, meta_fields, require_sense
 from waypost.client.connection import connect, text
 from waypost.client.keys import DEFAULT_PREFIX, Keys
-from waypost.errors import StoreUnavailable
+from waypost.errors import PublicationRefused, StoreUnavailable
 from waypost.model.fencing import Fenced, NeedSnapshot, NotOpen, Opened, Outcome, StoredMeta, WriterId, Written
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Publication
@@ -115,7 +115,10 @@ class RedisRouteStore:
         revision, epoch, digest, event_time, position = map(text, values)
         if not revision:
             return None
-        return StoredMeta(int(revision), int(epoch or 0), digest, int(event_time or 0), position)
+        try:
+            return StoredMeta(int(revision), int(epoch or 0), digest, int(event_time or 0), position)
+        except ValueError:  # not ours; whatever it is, the next publication replaces it
+            return StoredMeta(0, 0, "", 0, "")
 
     def publish(self, publication: Publication, epoch: int, now_ms: int) -> Outcome:
         require_sense(publication)
@@ -173,7 +176,13 @@ class RedisRouteStore:
         try:
             return [text(part) for part in script.run(self._redis, keys, arguments)]
         except (RedisError, OSError) as error:
+            if isinstance(error, ResponseError) and str(error).startswith(_REFUSALS):
+                raise PublicationRefused(f"{doing}: {error}") from error
             raise _unavailable(doing, error) from error
+
+
+_REFUSALS = ("WRONGTYPE", "ERR")
+"""Errors about this command and its keys. All others (OOM, READONLY, LOADING, MISCONF, …) speak of the server."""
 
 
 def _flat(entries: Mapping[str, str | None]) -> list[str]:

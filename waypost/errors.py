@@ -40,6 +40,11 @@ class StoreUnavailable(WaypostError):
     """Redis did not answer in time; the caller keeps the change and tries again."""
 
 
+class PublicationRefused(WaypostError):
+    """The store refuses one service's publication, and will refuse it again (a key of a wrong type, say): only this
+    service waits, and a person has to look."""
+
+
 class StateVersionError(WaypostError):
     """State was written by a version this code cannot read; restore with the code that wrote it."""
 

@@ -115,9 +115,9 @@ class Routes:
         250, "ms", "after a restore, quiet time between reaching the stored position and the first snapshot", 0, 60_000
     )
     catch_up_ms: int = _setting(
-        60_000,
+        180_000,
         "ms",
-        "after a restore, longest wait for it to reach what the store shows; then the log wins",
+        "after a restore, longest wait for the log to reach what the store shows: two default leases",
         1_000,
     )
 

@@ -20,6 +20,10 @@ from waypost.wire.tick import encode_entry
 
 _LEASE_OPS = (Op.REGISTER, Op.UPDATE, Op.STATUS, Op.DEREGISTER)
 
+_MAX_TIME_MS = 4_102_444_800_000
+"""The year 2100. Revisions are append time x 1000 and have to stay below 2^53; a topic that once had its producers'
+clock keeps whatever they wrote."""
+
 
 def _bytes(value: Any) -> bytes | None:
     return None if value is None else bytes(value)
@@ -38,6 +42,8 @@ class RegistryDecoder(ProcessFunction):
     def process_element(self, value: Row, ctx: ProcessFunction.Context) -> Iterator[Any]:
         key, body, partition, offset, at = _bytes(value[0]), _bytes(value[1]), value[2], value[3], value[4]
         try:
+            if not 0 <= at < _MAX_TIME_MS:
+                raise DecodeError("append-time-out-of-range", f"{at} ms; is the topic's clock the broker's?")
             event = decode_registration(body, Stamp(at, partition, offset))
         except DecodeError as error:
             yield dead_letter(self._topic, partition, offset, error.reason, key, body, error.detail)

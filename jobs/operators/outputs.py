@@ -8,6 +8,9 @@ from pyflink.datastream import OutputTag
 from schemas.flink_types import LEASE_EVENT, OUTPUT_RECORD
 from waypost.wire.dead_letter import encode_dead_letter
 
+MAX_KEY = 4096
+"""Bytes kept of a refused record's key; with `MAX_VALUE` of the letter well below Kafka's 1 MiB."""
+
 DEAD_LETTERS = OutputTag("dead-letters", OUTPUT_RECORD)
 LEASE_EVENTS = OutputTag("lease-events", LEASE_EVENT)
 
@@ -21,5 +24,10 @@ def dead_letter(
     value: bytes | None,
     detail: str = "",
 ) -> tuple[OutputTag, Row]:
-    """Return what to yield so that a refused record reaches the dead-letter topic under its own key."""
-    return DEAD_LETTERS, Row(key or b"", encode_dead_letter(topic, partition, offset, reason, value, detail))
+    """Return what to yield so that a refused record reaches the dead-letter topic under its own key.
+
+    The key is cut: a record may be all key, and a letter too large for the producer would fail the job.
+    """
+    return DEAD_LETTERS, Row(
+        (key or b"")[:MAX_KEY], encode_dead_letter(topic, partition, offset, reason, value, detail)
+    )

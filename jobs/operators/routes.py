@@ -27,7 +27,7 @@ from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from jobs.operators.keyed_state import KeyedServiceStore
 from jobs.operators.outputs import dead_letter
 from schemas.flink_types import REGISTRATION
-from waypost.errors import FencedError, StoreUnavailable
+from waypost.errors import FencedError, PublicationRefused, StoreUnavailable
 from waypost.model.events import LeaseFact, LeaseTransition
 from waypost.model.fencing import Fenced, NeedSnapshot, NotOpen, Opened, RouteStore, StoredMeta, WriterId, Written
 from waypost.model.names import ServiceKey
@@ -45,6 +45,12 @@ log = logging.getLogger(__name__)
 _GENERATION_CHECK_MS = 1_000
 """How often the store is asked whether it was wiped; one question for all services of the subtask."""
 
+_ANSWER_MS = 60_000
+"""Records older than this are not answered: whoever asked has given up long ago."""
+
+_MAX_REFUSAL_MS = 60_000
+"""Longest pause before a publication that the store refused is tried again."""
+
 _PURGE_MS = 3_600_000
 """How often each service's tombstones are looked through; they live for a day."""
 
@@ -60,8 +66,11 @@ class _Live:
     """What this task knows of a service besides its state: gone with the task, and rightly so."""
 
     wrote: int
-    generation: str = ""
+    epoch: int = 0
     in_sync: bool = False
+    not_before: int = 0
+    refusals: int = 0
+    timer: int = 0
     caught_up: Position | None = None
     give_up: int = 0
     settled: int = 0
@@ -99,7 +108,8 @@ class RouteFold(KeyedProcessFunction):
         fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
         if kind == REGISTRATION:
             cause = Cause(self._registry, partition, offset)
-            verdict = fold.apply(decode_registration(body, Stamp(at, partition, offset)), cause)
+            recent = ctx.timer_service().current_processing_time() - at < _ANSWER_MS
+            verdict = fold.apply(decode_registration(body, Stamp(at, partition, offset)), cause, answer=recent)
             if verdict.dead:
                 yield dead_letter(self._registry, partition, offset, verdict.reason, service.encode(), body)
         else:
@@ -148,8 +158,8 @@ class RouteFold(KeyedProcessFunction):
         if self._passive:
             return
         now = ctx.timer_service().current_processing_time()
-        if now < self._away_until:
-            self._later(ctx, self._away_until)
+        if now < max(self._away_until, live.not_before):
+            self._later(ctx, live, now, max(self._away_until, live.not_before))
             return
         try:
             if self._opened is None:
@@ -160,10 +170,11 @@ class RouteFold(KeyedProcessFunction):
             if self._announced != self._opened.epoch:
                 self._announced = self._opened.epoch
                 yield Row(b"_restart", encode_restart(self._writer, self._opened.epoch, now))
-            if live.generation != self._opened.generation:
-                live.in_sync, live.generation = False, self._opened.generation
+            if live.epoch != self._opened.epoch:
+                live.in_sync, live.epoch = False, self._opened.epoch
             if not live.in_sync and not self._compare(fold, live, now):
-                self._later(ctx, now + self._routes.settle_ms)
+                live.not_before = now + self._routes.settle_ms
+                self._later(ctx, live, now, live.not_before)
                 return
             if not self._state.pending:
                 return
@@ -172,14 +183,20 @@ class RouteFold(KeyedProcessFunction):
             lag = min(now - self._state.header.event_time, _MAX_LAG_MS)
             ready = live.wrote + max(self._routes.coalesce_ms, lag)
             if now < ready:
-                self._later(ctx, ready)
+                self._later(ctx, live, now, ready)
                 return
             yield from self._write(fold, live, now)
+            live.refusals = 0
         except StoreUnavailable as error:
             # One service asks for all: a server that does not even refuse costs a time-out per question.
             self._away_until = ctx.timer_service().current_processing_time() + self._routes.retry_ms
             log.warning("store away, changes wait in state, service=%s: %s", service, error)
-            self._later(ctx, self._away_until)
+            self._later(ctx, live, now, self._away_until)
+        except (PublicationRefused, ValueError) as error:
+            live.refusals += 1
+            live.not_before = now + min(self._routes.retry_ms << min(live.refusals, 10), _MAX_REFUSAL_MS)
+            log.error("service=%s cannot be published, its changes wait in state: %s", service, error)
+            self._later(ctx, live, now, live.not_before)
 
     def _write(self, fold: ServiceFold, live: _Live, now: int) -> Iterator[Any]:
         assert self._opened is not None
@@ -198,11 +215,13 @@ class RouteFold(KeyedProcessFunction):
                 return
             if isinstance(outcome, NeedSnapshot):
                 plan = fold.plan(above=max(outcome.stored_revision, 1))
-            elif isinstance(outcome, NotOpen):
+            elif isinstance(outcome, NotOpen) or outcome.epoch < epoch:
+                # Wiped, or back from an older copy that remembers an earlier writer: it is ours to take again, and
+                # every service has to be compared with it.
                 self._take_over(now)
                 if self._passive:
                     return
-                live.generation = self._opened.generation
+                live.epoch = self._opened.epoch
                 self._state.pending.snapshot = True
                 plan = fold.plan()
             else:
@@ -282,8 +301,11 @@ class RouteFold(KeyedProcessFunction):
         except StoreUnavailable as error:
             log.warning("store away: %s", error)
 
-    def _later(self, ctx: KeyedProcessFunction.Context, at: int) -> None:
-        ctx.timer_service().register_processing_time_timer(at)
+    def _later(self, ctx: KeyedProcessFunction.Context, live: _Live, now: int, at: int) -> None:
+        """Come back at `at`. An earlier timer that is already set will look at the clock again and do."""
+        if not now < live.timer <= at:
+            live.timer = at
+            ctx.timer_service().register_processing_time_timer(at)
 
 
 def _position(stored: StoredMeta) -> Position:

@@ -24,12 +24,13 @@ if owner[1] ~= request.epoch then
 end
 
 local meta = redis.call('HMGET', KEYS[2], 'revision', 'epoch')
-if meta[2] and tonumber(meta[2]) > tonumber(request.epoch) then
+if meta[2] and (tonumber(meta[2]) or 0) > tonumber(request.epoch) then
   -- The epoch key was lost and this writer's clock is behind the one that wrote the table; who that was is unknown.
   return {'FENCED', '', '-1', meta[2]}
 end
 
-local stored = meta[1] or '0'
+-- What somebody else scribbled there counts as nothing, and is overwritten.
+local stored = tonumber(meta[1] or '0') and meta[1] or '0'
 if request.op == 'snapshot' then
   if revision <= tonumber(stored) then
     return {'NEED_SNAPSHOT', stored}

@@ -208,6 +208,8 @@ POISON: list[tuple[str, bytes | None, bytes | None, str]] = [
         "too-many-endpoints",
     ),
     (REGISTRY, b"k", b'{"service":"x","pad":"' + b"x" * 262_144 + b'"}', "oversize"),
+    (REGISTRY, b"k" * 900_000, b"{", "bad-json"),
+    (HEARTBEAT, b"k" * 900_000, b"{}", ""),
     (HEARTBEAT, b"pod-9", None, "tombstone"),
     (HEARTBEAT, None, b"{}", "key-missing"),
     (HEARTBEAT, b"pod-9", b"\xff", "bad-utf8"),

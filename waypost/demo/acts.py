@@ -15,7 +15,7 @@ from waypost.demo.stage import PATIENCE_S, Stage
 from waypost.model.names import DEFAULT_NAMESPACE
 
 CHANGE_MS = {"p50": 10.0, "p99": 100.0, "max": 500.0}
-"""Explicit change → reader, DESIGN.md §4."""
+"""Explicit change → reader."""
 
 
 def perform(act: Act, stage: Stage) -> None:

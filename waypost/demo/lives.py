@@ -11,7 +11,7 @@ from waypost.demo.script import Deregister, Drain, Flap, Kill, Silence
 from waypost.demo.stage import PATIENCE_S, Stage
 
 REMOVAL_MARGIN_S = 2.0
-"""Silent death → removed: lease + this, DESIGN.md §4."""
+"""Silent death → removed: lease + this."""
 REMOVAL_MS = 500.0
 """The longest an explicit change may take, ibid."""
 

@@ -225,6 +225,9 @@ UNKNOWN_INSTANCE = Verdict(False, "unknown-instance", dead=True)
 OLD_GENERATION = Verdict(False, "old-generation")
 ALREADY_GONE = Verdict(False, "already-deregistered")
 
+MAX_ANSWERS = 1_000
+"""Answers waiting per service, the newest ones; while the store is away nobody gets any."""
+
 MAX_CAUSES = 16
 """Causes listed per publication; a storm that merges thousands of records names the first ones."""
 
@@ -239,8 +242,11 @@ class ServiceFold:
 
     # -- folding ---------------------------------------------------------------------------------------
 
-    def apply(self, event: RouteEvent, cause: Cause | None = None) -> Verdict:
-        """Fold one event and return what became of it. Folding it again changes nothing."""
+    def apply(self, event: RouteEvent, cause: Cause | None = None, *, answer: bool = True) -> Verdict:
+        """Fold one event and return what became of it. Folding it again changes nothing.
+
+        `answer` is False for a record so old that nobody waits any more, as in a replay of the whole log.
+        """
         store = self._store
         if isinstance(event, InstanceEvent):
             verdict, touched = self._apply_instance(event)
@@ -264,8 +270,9 @@ class ServiceFold:
             if cause is not None and len(pending.causes) < MAX_CAUSES:
                 pending.causes.append(cause)
         request_id = "" if isinstance(event, LeaseTransition) else event.request_id
-        if request_id:
+        if request_id and answer:
             pending.answers.append(Answer(request_id, verdict.applied, verdict.reason))
+            del pending.answers[:-MAX_ANSWERS]
         return verdict
 
     def _apply_instance(self, event: InstanceEvent) -> tuple[Verdict, Iterable[str]]:

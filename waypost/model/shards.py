@@ -7,8 +7,6 @@ code points; a test compares the two on the real Flink.
 
 from __future__ import annotations
 
-WITNESS_PREFIX = "_witness/"
-
 
 def java_hash(text: str) -> int:
     """Return Java's `text.hashCode()` as a signed 32-bit number."""
