@@ -21,7 +21,6 @@ from waypost.local.ports import free_ports
 from waypost.local.process import ProcessId, end, spawn
 from waypost.local.valkey import Valkey
 
-
 # A shell that starts us in the background makes us, and all our children, ignore Ctrl-C; some tests send one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
