@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from waypost.local import jars
@@ -20,6 +21,12 @@ from waypost.local.kafka import Kafka
 from waypost.local.ports import free_ports
 from waypost.local.process import ProcessId, end, spawn
 from waypost.local.valkey import Valkey
+
+# No test may depend on luck or on the machine's speed: the same examples every time, and none is too slow.
+hypothesis.settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("steady")
 
 # A shell that starts us in the background makes us, and all our children, ignore Ctrl-C; some tests send one.
 signal.signal(signal.SIGINT, signal.default_int_handler)
