@@ -50,6 +50,10 @@ class Tables:
     def revision(self, service: str) -> int:
         return int(self.redis.hget(f"{PREFIX}{{default/{service}}}:meta", "revision") or 0)
 
+    def event_time(self, service: str) -> int:
+        """Return the newest time on the log that the table knows of, epoch ms."""
+        return int(self.redis.hget(f"{PREFIX}{{default/{service}}}:meta", "event_time") or 0)
+
     def dump(self, services: list[str]) -> dict[str, dict[str, str]]:
         """Return the whole route hash of each service."""
         return {s: self.redis.hgetall(f"{PREFIX}{{default/{s}}}:route") for s in services}
