@@ -42,8 +42,8 @@ from waypost.wire.transitions import decode_transitions
 
 log = logging.getLogger(__name__)
 
-_GENERATION_CHECK_MS = 1_000
-"""How often the store is asked whether it was wiped; one question for all services of the subtask."""
+_GENERATION_CHECK_MS = 100
+"""How often the store is asked at most whether it was wiped; one question for all services of the subtask."""
 
 _ANSWER_MS = 60_000
 """Records older than this are not answered: whoever asked has given up long ago."""
@@ -115,7 +115,7 @@ class RouteFold(KeyedProcessFunction):
         else:
             for transition in decode_transitions(body):
                 fold.apply(transition, self._cause(transition))
-        yield from self._publish(service, fold, ctx)
+        yield from self._publish(service, fold, ctx, ctx.timer_service().current_processing_time())
         self._state.save()
 
     def _cause(self, transition: LeaseTransition) -> Cause:
@@ -129,7 +129,10 @@ class RouteFold(KeyedProcessFunction):
         self._state.turn_to()
         fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
         live = self._touch(service, ctx)
-        now = ctx.timer_service().current_processing_time()
+        # A clock that was set back must not make a timer that has fired look like one that is still to come.
+        now = max(timestamp, ctx.timer_service().current_processing_time())
+        if live.timer <= timestamp:
+            live.timer = 0
         if now >= live.next_audit:
             live.next_audit = now + self._routes.audit_ms
             ctx.timer_service().register_processing_time_timer(live.next_audit)
@@ -137,7 +140,7 @@ class RouteFold(KeyedProcessFunction):
             if now >= live.next_purge:
                 live.next_purge = now + _PURGE_MS
                 fold.purge(self._state.header.event_time)
-        yield from self._publish(service, fold, ctx)
+        yield from self._publish(service, fold, ctx, now)
         self._state.save()
 
     def _touch(self, service: str, ctx: KeyedProcessFunction.Context) -> _Live:
@@ -153,11 +156,10 @@ class RouteFold(KeyedProcessFunction):
 
     # -- output ----------------------------------------------------------------------------------------
 
-    def _publish(self, service: str, fold: ServiceFold, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
+    def _publish(self, service: str, fold: ServiceFold, ctx: KeyedProcessFunction.Context, now: int) -> Iterator[Any]:
         live = self._touch(service, ctx)
         if self._passive:
             return
-        now = ctx.timer_service().current_processing_time()
         if now < max(self._away_until, live.not_before):
             self._later(ctx, live, now, max(self._away_until, live.not_before))
             return
@@ -167,9 +169,7 @@ class RouteFold(KeyedProcessFunction):
                 if self._passive:
                     return
             assert self._opened is not None
-            if self._announced != self._opened.epoch:
-                self._announced = self._opened.epoch
-                yield Row(b"_restart", encode_restart(self._writer, self._opened.epoch, now))
+            yield from self._announce(now)
             if live.epoch != self._opened.epoch:
                 live.in_sync, live.epoch = False, self._opened.epoch
             if not live.in_sync and not self._compare(fold, live, now):
@@ -215,12 +215,13 @@ class RouteFold(KeyedProcessFunction):
                 return
             if isinstance(outcome, NeedSnapshot):
                 plan = fold.plan(above=max(outcome.stored_revision, 1))
-            elif isinstance(outcome, NotOpen) or outcome.epoch < epoch:
-                # Wiped, or back from an older copy that remembers an earlier writer: it is ours to take again, and
-                # every service has to be compared with it.
+            elif isinstance(outcome, NotOpen) or outcome.epoch < epoch or outcome.owner == self._writer:
+                # Wiped, or back from an older copy that remembers an earlier writer, or another subtask of ours found
+                # that first: it is ours to take again, and every service has to be compared with it.
                 self._take_over(now)
                 if self._passive:
                     return
+                yield from self._announce(now)
                 live.epoch = self._opened.epoch
                 self._state.pending.snapshot = True
                 plan = fold.plan()
@@ -228,6 +229,13 @@ class RouteFold(KeyedProcessFunction):
                 self._refused(outcome)
                 return
         raise StoreUnavailable("somebody else writes this service; trying again later")
+
+    def _announce(self, now: int) -> Iterator[Row]:
+        """Tell the audit log, before the first record of an epoch, who writes from here on."""
+        assert self._opened is not None
+        if self._announced != self._opened.epoch:
+            self._announced = self._opened.epoch
+            yield Row(b"_restart", encode_restart(self._writer, self._opened.epoch, now))
 
     def _take_over(self, now: int) -> None:
         opened = self._store.open(self._writer, now)
@@ -291,7 +299,7 @@ class RouteFold(KeyedProcessFunction):
 
     def _audit(self, live: _Live, now: int) -> None:
         """Notice a wiped store: its generation is another one, or none."""
-        if self._opened is None or self._passive or now < self._checked + _GENERATION_CHECK_MS:
+        if self._opened is None or self._passive or now < max(self._checked + _GENERATION_CHECK_MS, self._away_until):
             return
         self._checked = now
         try:
@@ -299,6 +307,7 @@ class RouteFold(KeyedProcessFunction):
                 log.warning("the store was wiped: writing every table again")
                 self._opened = None
         except StoreUnavailable as error:
+            self._away_until = now + self._routes.retry_ms
             log.warning("store away: %s", error)
 
     def _later(self, ctx: KeyedProcessFunction.Context, live: _Live, now: int, at: int) -> None:

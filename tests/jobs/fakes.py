@@ -1,0 +1,266 @@
+"""A subtask of Flink without Flink: keyed state in dictionaries, timers, and a clock that only tests move.
+
+What a checkpoint would hold is one `Checkpoint`, so a crash is: start a new operator over a copy of it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from pyflink.common import Row
+from pyflink.datastream.state import MapStateDescriptor, StateDescriptor, ValueStateDescriptor
+
+from jobs.operators.outputs import DEAD_LETTERS
+from sinks.memory import MemoryRouteStore
+from waypost.errors import PublicationRefused, StoreUnavailable
+from waypost.model.fencing import Fenced, Opened, Outcome, StoredMeta, WriterId, Written
+from waypost.model.names import ServiceKey
+from waypost.model.route_table import Publication
+
+
+class Clock:
+    """The wall clock in ms, and how long the machine has run: timers follow the latter, as Java's do."""
+
+    def __init__(self, wall: int) -> None:
+        self.wall = wall
+        self.uptime = 0
+
+    def pass_time(self, ms: int) -> None:
+        self.wall += ms
+        self.uptime += ms
+
+    def set_back(self, ms: int) -> None:
+        """Do what NTP does to a clock that is ahead."""
+        self.wall -= ms
+
+
+@dataclass
+class Checkpoint:
+    """Keyed state by (state, key), and timers in the order they were set."""
+
+    values: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    maps: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    timers: dict[tuple[int, str], None] = field(default_factory=dict)
+
+    def copy(self) -> Checkpoint:
+        return copy.deepcopy(self)
+
+
+class _Value:
+    def __init__(self, name: str, task: Subtask) -> None:
+        self._name, self._task = name, task
+
+    def value(self) -> bytes | None:
+        return self._task.state.values.get((self._name, self._task.key))
+
+    def update(self, value: bytes) -> None:
+        assert type(value) is bytes
+        self._task.state.values[self._name, self._task.key] = value
+
+    def clear(self) -> None:
+        self._task.state.values.pop((self._name, self._task.key), None)
+
+
+class _Map:
+    def __init__(self, name: str, task: Subtask) -> None:
+        self._name, self._task = name, task
+
+    @property
+    def _entries(self) -> dict[str, bytes]:
+        return self._task.state.maps[self._name, self._task.key]
+
+    def get(self, key: str) -> bytes | None:
+        return self._entries.get(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        assert type(key) is str
+        assert type(value) is bytes
+        self._entries[key] = value
+
+    def remove(self, key: str) -> None:
+        self._entries.pop(key, None)
+
+    def contains(self, key: str) -> bool:
+        return key in self._entries
+
+    def keys(self) -> Iterator[str]:
+        return iter(self._entries)
+
+
+class FakeRuntimeContext:
+    """As much of PyFlink's context as operators use, with the Java one inside."""
+
+    def __init__(self, task: Subtask, writer: WriterId) -> None:
+        self._task = task
+        self._runtime_context = SimpleNamespace(
+            getJobInfo=lambda: SimpleNamespace(getJobId=lambda: writer.job_id),
+            getTaskInfo=lambda: SimpleNamespace(getAttemptNumber=lambda: writer.attempt),
+        )
+
+    def get_state(self, descriptor: ValueStateDescriptor) -> _Value:
+        return _Value(_name(descriptor), self._task)
+
+    def get_map_state(self, descriptor: MapStateDescriptor) -> _Map:
+        return _Map(_name(descriptor), self._task)
+
+
+def _name(descriptor: StateDescriptor) -> str:
+    return str(descriptor.get_name())
+
+
+class Subtask:
+    """One operator instance. It is context and timer service in one.
+
+    Like Flink it schedules the earliest timer only, by the time that is left until it, and one timer per
+    (timestamp, key). It adds no millisecond to the delay.
+    """
+
+    def __init__(self, operator: Any, writer: WriterId, clock: Clock, state: Checkpoint | None = None) -> None:
+        self.clock = clock
+        self.state = Checkpoint() if state is None else state
+        self.key = ""
+        self.records: list[tuple[bytes, bytes]] = []
+        self.dead_letters: list[tuple[bytes, bytes]] = []
+        self.timers_set = 0
+        self._operator = operator
+        self._head: tuple[int, int] | None = None
+        operator.open(FakeRuntimeContext(self, writer))
+        self._schedule()
+
+    # -- what Flink calls ------------------------------------------------------------------------------
+
+    def process(self, row: Row) -> None:
+        self.key = row[0]
+        self._collect(self._operator.process_element(row, self))
+
+    def run_for(self, ms: int) -> None:
+        """Let time pass, firing timers on the way."""
+        run_for(ms, self)
+
+    @property
+    def next_due(self) -> int | None:
+        return None if self._head is None else self._head[1]
+
+    def fire(self) -> None:
+        """Fire the scheduled timer and all that are not later."""
+        assert self._head is not None
+        limit, self._head = self._head[0], None
+        fired = 0
+        while due := sorted((t for t in self.state.timers if t[0] <= limit), key=lambda t: t[0]):
+            fired += 1
+            assert fired < 10_000, "the operator keeps setting timers that are due"
+            timestamp, self.key = due[0]
+            del self.state.timers[due[0]]
+            self._collect(self._operator.on_timer(timestamp, self))
+        self._schedule()
+
+    def _schedule(self) -> None:
+        first = min((timestamp for timestamp, _ in self.state.timers), default=None)
+        if first is None:
+            self._head = None
+        elif self._head is None or first < self._head[0]:
+            self._head = first, self.clock.uptime + max(0, first - self.clock.wall)
+
+    def _collect(self, results: Iterator[Any] | None) -> None:
+        for result in results or ():
+            tag, row = result if isinstance(result, tuple) else (None, result)
+            assert isinstance(row, Row)
+            assert tag is None or tag is DEAD_LETTERS
+            (self.records if tag is None else self.dead_letters).append((row[0], row[1]))
+
+    # -- what the operator calls -----------------------------------------------------------------------
+
+    def timer_service(self) -> Subtask:
+        return self
+
+    def get_current_key(self) -> str:
+        return self.key
+
+    def current_processing_time(self) -> int:
+        return self.clock.wall
+
+    def register_processing_time_timer(self, timestamp: int) -> None:
+        if (timestamp, self.key) not in self.state.timers:
+            self.timers_set += 1
+            self.state.timers[timestamp, self.key] = None
+            self._schedule()
+
+
+def run_for(ms: int, *tasks: Subtask) -> None:
+    """Let time pass for several subtasks that share a clock."""
+    [clock] = {id(task.clock): task.clock for task in tasks}.values()
+    end = clock.uptime + ms
+    while True:
+        due = [(task.next_due, index) for index, task in enumerate(tasks) if task.next_due is not None]
+        at, index = min(due, default=(end + 1, 0))
+        if at > end:
+            break
+        clock.pass_time(max(0, at - clock.uptime))
+        tasks[index].fire()
+    clock.pass_time(end - clock.uptime)
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """One publication that the store took, and when."""
+
+    at: int
+    epoch: int
+    what: Publication
+
+
+class ProbedStore(MemoryRouteStore):
+    """A memory store that counts, refuses, and loses answers on demand."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+        self.written: list[Publishing] = []
+        self.refused: set[ServiceKey] = set()
+        self.refusals: list[int] = []
+        self.loses_next_answer = False
+        self._clock = clock
+
+    def open(self, writer: WriterId, now_ms: int) -> Opened | Fenced:
+        self.calls["open"] += 1
+        return super().open(writer, now_ms)
+
+    def generation(self) -> str | None:
+        self.calls["generation"] += 1
+        return super().generation()
+
+    def meta(self, service: ServiceKey) -> StoredMeta | None:
+        self.calls["meta"] += 1
+        return super().meta(service)
+
+    def publish(self, publication: Publication, epoch: int, now_ms: int) -> Outcome:
+        self.calls["publish"] += 1
+        if publication.service in self.refused:
+            self.refusals.append(self._clock.wall)
+            raise PublicationRefused("this service was told to be refused")
+        outcome = super().publish(publication, epoch, now_ms)
+        if isinstance(outcome, Written):
+            self.written.append(Publishing(self._clock.wall, epoch, publication))
+        if self.loses_next_answer:
+            self.loses_next_answer = False
+            raise StoreUnavailable("the answer got lost")
+        return outcome
+
+    def written_of(self, service: ServiceKey) -> list[Publishing]:
+        return [p for p in self.written if p.what.service == service]
+
+    def backup(self) -> Callable[[], None]:
+        """Return what brings the store back to how it is now, as loading yesterday's dump does."""
+        names = ("services", "changes", "_owner", "_epoch", "_generation")
+        kept = {name: copy.deepcopy(getattr(self, name)) for name in names}
+
+        def restore() -> None:
+            for name, value in kept.items():
+                setattr(self, name, copy.deepcopy(value))
+
+        return restore

@@ -1,0 +1,849 @@
+"""The route fold as Flink drives it: what becomes visible, when, and how often the store is asked.
+
+What a table holds is tested with `waypost.model.service`; here it is about time, outages, restarts and other writers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from zlib import crc32
+
+import orjson
+import pytest
+from pyflink.common import Row
+
+from jobs.operators import routes
+from jobs.operators.routes import RouteFold
+from schemas.flink_types import LEASES, REGISTRATION
+from tests.jobs.fakes import Checkpoint, Clock, ProbedStore, Subtask, run_for
+from tests.model.events import SECOND, T0, a_fact, a_set, deregistered, registered
+from waypost.errors import FencedError
+from waypost.model.events import InstanceEvent, LeaseFact, LeaseTransition, SetEvent
+from waypost.model.fencing import WriterId
+from waypost.model.names import ServiceKey
+from waypost.model.route_table import ChangeOp, format_digest
+from waypost.model.stamp import Stamp
+from waypost.settings import Routes
+from waypost.wire.dead_letter import decode_dead_letter
+from waypost.wire.registry import encode_registration
+from waypost.wire.route_changes import Chunk, RestartMarker, decode_route_change
+from waypost.wire.transitions import encode_transitions
+
+JOB, OTHER_JOB = "a" * 32, "b" * 32
+REGISTRY, HEARTBEAT = "service-registry", "service-heartbeat"
+A, B, C, D = (ServiceKey("default", name) for name in "abcd")
+
+
+class World:
+    """One store, one clock, and whatever subtasks are started."""
+
+    def __init__(self, **settings: int) -> None:
+        self.routes = Routes(**settings)
+        self.clock = Clock(T0)
+        self.store = ProbedStore(self.clock)
+        self._offset = 0
+
+    def start(self, state: Checkpoint | None = None, *, job: str = JOB, attempt: int = 0) -> Subtask:
+        operator = RouteFold(REGISTRY, HEARTBEAT, self.routes, lambda: self.store)
+        return Subtask(operator, WriterId(job, attempt), self.clock, state)
+
+    def stamp(self, ago: int = 0) -> Stamp:
+        self._offset += 1
+        return Stamp(self.clock.wall - ago, 0, self._offset)
+
+    def register(
+        self, task: Subtask, service: ServiceKey = A, instance: str = "p-1", *, ago: int = 0, request_id: str = ""
+    ) -> InstanceEvent:
+        """Log a registration `ago` ms before now and fold it now."""
+        event = registered(self.stamp(ago), instance, service=service, request_id=request_id)
+        fold(task, event)
+        return event
+
+    def table(self, service: ServiceKey = A) -> set[str]:
+        stored = self.store.services.get(service)
+        return set() if stored is None else set(stored.route)
+
+    def revision(self, service: ServiceKey = A) -> int:
+        return int(self.store.services[service].meta["revision"])
+
+    def answers(self) -> dict[str, str]:
+        found = [answer for entry in self.store.changes for answer in orjson.loads(entry["answers"])]
+        assert len({answer["request_id"] for answer in found}) == len(found)
+        return {answer["request_id"]: answer["reason"] for answer in found}
+
+
+def fold(task: Subtask, *events: InstanceEvent | SetEvent | LeaseTransition) -> None:
+    for event in events:
+        stamp, service = event.stamp, str(event.service)
+        if isinstance(event, LeaseTransition):
+            task.process(Row(service, LEASES, 0, 0, stamp.at, encode_transitions([event])))
+        else:
+            body = encode_registration(event)
+            task.process(Row(service, REGISTRATION, stamp.partition, stamp.offset, stamp.at, body))
+
+
+def decoded(task: Subtask) -> list[Chunk | RestartMarker]:
+    return [decode_route_change(value) for _, value in task.records]
+
+
+def markers(task: Subtask) -> list[RestartMarker]:
+    return [record for record in decoded(task) if isinstance(record, RestartMarker)]
+
+
+def gaps(times: list[int]) -> list[int]:
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+@pytest.fixture(autouse=True)
+def same_spread_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's hash of a text, over which audits are spread, differs from run to run."""
+    monkeypatch.setattr(routes, "hash", lambda text: crc32(text.encode()), raising=False)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# -- when changes are written -----------------------------------------------------------------------------
+
+
+def test_first_change_is_written_at_once(world: World) -> None:
+    task = world.start()
+
+    world.register(task)
+
+    assert [p.at for p in world.store.written] == [T0]
+    assert world.table() == {"p-1"}
+
+
+def test_first_change_after_a_quiet_time_is_written_at_once(world: World) -> None:
+    task = world.start()
+    world.register(task)
+    task.run_for(10 * SECOND)
+
+    world.register(task, instance="p-2")
+
+    assert [p.at for p in world.store.written] == [T0, T0 + 10 * SECOND]
+
+
+def test_further_changes_are_written_once_per_coalesce_ms(world: World) -> None:
+    task = world.start()
+
+    for number in range(100):
+        world.register(task, instance=f"p-{number}")
+        task.run_for(5)
+    task.run_for(world.routes.coalesce_ms)
+
+    times = [p.at for p in world.store.written]
+    assert times[0] == T0
+    assert min(gaps(times)) == max(gaps(times)) == world.routes.coalesce_ms
+    assert world.table() == {f"p-{number}" for number in range(100)}
+
+
+def test_services_are_coalesced_apart(world: World) -> None:
+    task = world.start()
+
+    world.register(task, A)
+    world.register(task, B)
+
+    assert [p.at for p in world.store.written] == [T0, T0]
+
+
+def test_lagging_job_writes_each_service_once_a_second(world: World) -> None:
+    task = world.start()
+
+    for number in range(250):
+        world.register(task, A, f"p-{number}", ago=5 * SECOND)
+        world.register(task, B, f"p-{number}", ago=5 * SECOND)
+        task.run_for(20)
+    task.run_for(SECOND)
+
+    for service in (A, B):
+        times = [p.at for p in world.store.written_of(service)]
+        assert len(times) <= 7
+        assert min(gaps(times)) >= SECOND
+        assert len(world.table(service)) == 250
+
+
+def test_job_that_caught_up_writes_at_once_again(world: World) -> None:
+    task = world.start()
+    world.register(task, ago=5 * SECOND)
+    task.run_for(2 * SECOND)
+
+    world.register(task, instance="p-2")
+
+    assert world.table() == {"p-1", "p-2"}
+
+
+def test_quiet_service_is_not_written(world: World) -> None:
+    task = world.start()
+    world.register(task)
+
+    task.run_for(60 * SECOND)
+
+    assert len(world.store.written) == 1
+
+
+# -- the store is away ------------------------------------------------------------------------------------
+
+
+def test_outage_loses_nothing(world: World) -> None:
+    task = world.start()
+    world.register(task, A)
+
+    world.store.available = False
+    for number in range(20):
+        for service in (A, B, C):
+            world.register(task, service, f"q-{number}")
+        task.run_for(500)
+    world.store.available = True
+    task.run_for(world.routes.retry_ms + SECOND)
+
+    expected = {f"q-{number}" for number in range(20)}
+    assert world.table(A) == expected | {"p-1"}
+    assert world.table(B) == world.table(C) == expected
+
+
+def test_after_an_outage_everything_is_visible_within_retry_ms(world: World) -> None:
+    task = world.start()
+    for service in (A, B, C):
+        world.register(task, service)
+    task.run_for(SECOND)
+
+    world.store.available = False
+    for service in (A, B, C):
+        world.register(task, service, "p-2")
+    task.run_for(10 * SECOND)
+    world.store.available = True
+    task.run_for(world.routes.retry_ms)
+
+    assert world.table(A) == world.table(B) == world.table(C) == {"p-1", "p-2"}
+
+
+@pytest.mark.parametrize("opened_before", [True, False])
+def test_store_that_is_away_is_asked_once_per_retry_ms_for_all_services(world: World, opened_before: bool) -> None:
+    task = world.start()
+    if opened_before:
+        for service in (A, B, C, D):
+            world.register(task, service)
+        task.run_for(SECOND)
+
+    world.store.available = False
+    world.store.calls.clear()
+    for number in range(200):
+        for service in (A, B, C, D):
+            world.register(task, service, f"q-{number}")
+        task.run_for(50)
+
+    assert world.store.calls.total() <= 10 * SECOND / world.routes.retry_ms + 1, world.store.calls
+
+
+def test_outage_sets_a_bounded_number_of_timers(world: World) -> None:
+    task = world.start()
+    world.store.available = False
+
+    for number in range(1_000):
+        world.register(task, A, f"q-{number}")
+        task.run_for(1)
+
+    assert task.timers_set <= SECOND / world.routes.retry_ms + 3
+
+
+def test_lost_answer_is_found_out_by_the_next_write(world: World) -> None:
+    task = world.start()
+    world.register(task)
+    task.run_for(SECOND)
+
+    world.store.loses_next_answer = True
+    world.register(task, instance="p-2")
+    task.run_for(SECOND)
+
+    *_, lost, last = world.store.written
+    assert (lost.what.op, last.what.op) == (ChangeOp.DELTA, ChangeOp.SNAPSHOT)
+    assert last.what.revision > lost.what.revision
+    assert world.table() == {"p-1", "p-2"}
+
+
+# -- the store refuses one service ------------------------------------------------------------------------
+
+
+def test_refused_service_waits_alone(world: World) -> None:
+    task = world.start()
+    world.store.refused.add(A)
+
+    for number in range(20):
+        world.register(task, A, f"p-{number}")
+        world.register(task, B, f"p-{number}")
+        assert f"p-{number}" in world.table(B)
+        task.run_for(100)
+    world.store.refused.clear()
+    task.run_for(60 * SECOND)
+
+    assert world.table(A) == world.table(B)
+
+
+def test_refused_service_is_tried_again_after_growing_pauses(world: World) -> None:
+    task = world.start()
+    world.store.refused.add(A)
+
+    world.register(task)
+    task.run_for(400 * SECOND)
+
+    pauses = gaps(world.store.refusals)
+    assert pauses[:4] == [500, 1_000, 2_000, 4_000]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 60 * SECOND
+
+
+def test_pauses_are_short_again_after_a_write(world: World) -> None:
+    task = world.start()
+    world.store.refused.add(A)
+    world.register(task)
+    task.run_for(100 * SECOND)
+    world.store.refused.clear()
+    task.run_for(60 * SECOND)
+    assert world.table() == {"p-1"}
+    world.store.refusals.clear()
+
+    world.store.refused.add(A)
+    world.register(task, instance="p-2")
+    task.run_for(SECOND)
+
+    assert gaps(world.store.refusals) == [500]
+
+
+# -- restarts ---------------------------------------------------------------------------------------------
+
+
+def restarted(world: World, task: Subtask, state: Checkpoint | None = None) -> Subtask:
+    return world.start((state or task.state).copy(), attempt=1)
+
+
+def test_restart_over_the_same_table_goes_on_with_deltas(world: World) -> None:
+    task = world.start()
+    world.register(task)
+    task.run_for(SECOND)
+    before = world.revision()
+
+    after = restarted(world, task)
+    world.register(after, instance="p-2")
+    after.run_for(10 * SECOND)
+
+    assert [p.what.op for p in world.store.written] == [ChangeOp.DELTA, ChangeOp.DELTA]
+    assert world.store.written[-1].what.base == before
+    assert world.table() == {"p-1", "p-2"}
+
+
+def test_restart_over_an_empty_store_writes_a_snapshot_of_every_service(world: World) -> None:
+    task = world.start()
+    world.register(task, A)
+    world.register(task, A, "p-2")
+    world.register(task, B)
+    task.run_for(SECOND)
+    world.store.wipe()
+
+    after = restarted(world, task)
+    after.run_for(world.routes.audit_ms + SECOND)
+
+    assert [p.what.op for p in world.store.written[-2:]] == [ChangeOp.SNAPSHOT, ChangeOp.SNAPSHOT]
+    assert world.table(A) == {"p-1", "p-2"}
+    assert world.table(B) == {"p-1"}
+
+
+def test_restart_over_a_store_that_is_behind_writes_a_snapshot_above_it(world: World) -> None:
+    task = world.start()
+    world.register(task)
+    task.run_for(SECOND)
+    restore = world.store.backup()
+    world.register(task, instance="p-2")
+    task.run_for(SECOND)
+    ours = world.revision()
+    restore()
+    assert world.table() == {"p-1"}
+
+    after = restarted(world, task)
+    after.run_for(world.routes.audit_ms + world.routes.settle_ms + SECOND)
+
+    assert world.store.written[-1].what.op is ChangeOp.SNAPSHOT
+    assert world.revision() > ours
+    assert world.table() == {"p-1", "p-2"}
+
+
+def ahead(world: World) -> tuple[Subtask, list[InstanceEvent]]:
+    """A restarted job whose checkpoint is five records behind the store, and those records."""
+    task = world.start()
+    world.register(task)
+    task.run_for(SECOND)
+    checkpoint = task.state.copy()
+    missing = []
+    for number in range(5):
+        missing.append(world.register(task, instance=f"q-{number}"))
+        task.run_for(100)
+    return restarted(world, task, checkpoint), missing
+
+
+def test_restart_behind_the_store_publishes_nothing_before_the_log_reached_it(world: World) -> None:
+    task, missing = ahead(world)
+    written, table = len(world.store.written), world.table()
+
+    for event in missing[:-1]:
+        fold(task, event)
+        task.run_for(10 * SECOND + 240)  # the next look at the store is not a whole settle_ms away
+        assert len(world.store.written) == written
+    fold(task, missing[-1])
+    task.run_for(world.routes.settle_ms - 1)
+    assert len(world.store.written) == written
+
+    task.run_for(2 * SECOND)
+    assert world.table() == table
+
+
+def test_restart_behind_the_store_writes_one_snapshot_with_a_higher_revision(world: World) -> None:
+    task, missing = ahead(world)
+    written, before = len(world.store.written), world.revision()
+
+    fold(task, *missing)
+    task.run_for(60 * SECOND)
+
+    [last] = world.store.written[written:]
+    assert last.what.op is ChangeOp.SNAPSHOT
+    assert last.what.revision == world.revision() > before
+    assert world.store.services[A].meta["digest"] == format_digest(last.what.digest)
+
+
+def test_after_catching_up_changes_are_written_at_once_again(world: World) -> None:
+    task, missing = ahead(world)
+    fold(task, *missing)
+    task.run_for(5 * SECOND)
+
+    world.register(task, instance="new")
+
+    assert world.store.written[-1].what.op is ChangeOp.DELTA
+    assert world.store.written[-1].at == world.clock.wall
+    assert world.table() == {"p-1", "new", *(f"q-{number}" for number in range(5))}
+
+
+def test_log_that_ends_too_early_is_published_after_catch_up_ms_without_progress() -> None:
+    world = World(catch_up_ms=20_000)
+    task, missing = ahead(world)
+    written, before = len(world.store.written), world.revision()
+
+    fold(task, missing[0])
+    task.run_for(15 * SECOND)
+    fold(task, missing[1])  # progress: the wait begins anew
+    task.run_for(19 * SECOND)
+    assert len(world.store.written) == written
+    task.run_for(2 * SECOND)
+
+    [last] = world.store.written[written:]
+    assert last.what.op is ChangeOp.SNAPSHOT
+    assert last.what.revision == world.revision() > before
+    assert world.table() == {"p-1", "q-0", "q-1"}
+
+
+def test_fresh_job_over_a_full_store_waits_for_the_log(world: World) -> None:
+    task = world.start()
+    events = []
+    for number in range(5):
+        events.append(world.register(task, instance=f"p-{number}"))
+        task.run_for(100)
+    written = len(world.store.written)
+
+    fresh = world.start(job=OTHER_JOB)
+    for event in events:
+        assert len(world.store.written) == written
+        fold(fresh, event)
+        fresh.run_for(20)
+    fresh.run_for(5 * SECOND)
+
+    [last] = world.store.written[written:]
+    assert last.what.op is ChangeOp.SNAPSHOT
+    assert len(world.table()) == 5
+
+
+def test_waiting_asks_and_sets_timers_by_time_and_not_by_record(world: World) -> None:
+    task, missing = ahead(world)
+    world.store.calls.clear()
+    task.timers_set = 0
+
+    for _ in range(1_000):
+        fold(task, missing[0])
+        task.run_for(1)
+
+    rounds = SECOND / world.routes.settle_ms + 1
+    assert world.store.calls["meta"] <= rounds
+    assert task.timers_set <= rounds + 2
+
+
+def test_pending_changes_survive_a_crash_between_fold_and_timer(world: World) -> None:
+    task = world.start()
+    world.register(task)
+    task.run_for(10)
+    world.register(task, instance="p-2", request_id="r-2")
+    assert world.table() == {"p-1"}
+
+    after = restarted(world, task)
+    after.run_for(2 * SECOND)
+
+    assert world.table() == {"p-1", "p-2"}
+    assert world.answers() == {"r-2": "applied"}
+
+
+def test_pending_changes_survive_a_crash_in_an_outage(world: World) -> None:
+    task = world.start()
+    world.store.available = False
+    world.register(task, A)
+    world.register(task, B)
+
+    after = restarted(world, task)
+    after.run_for(10 * SECOND)
+    world.store.available = True
+    after.run_for(2 * SECOND)
+
+    assert world.table(A) == world.table(B) == {"p-1"}
+
+
+# -- the store forgot -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spread(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ServiceKey]]:
+    """Services whose audits are `phase` ms after each other's."""
+    phases = {f"default/s{phase}": phase for phase in (0, 400, 900, 1_700, 2_500, 4_900)}
+    monkeypatch.setattr(routes, "hash", lambda text: phases[text], raising=False)
+    return [ServiceKey.parse(name) for name in phases]
+
+
+@pytest.mark.parametrize("wiped_after", [0, 1, 450, 2_000, 4_000])
+def test_after_a_wipe_every_service_is_back_within_audit_ms(
+    world: World, spread: list[ServiceKey], wiped_after: int
+) -> None:
+    task = world.start()
+    for service in spread:
+        world.register(task, service)
+    task.run_for(3 * world.routes.audit_ms + wiped_after + 2)
+
+    world.store.wipe()
+    world.store.written.clear()
+    task.run_for(world.routes.audit_ms)
+
+    late = [str(service) for service in spread if world.table(service) != {"p-1"}]
+    assert not late
+    assert {p.what.op for p in world.store.written} == {ChangeOp.SNAPSHOT}
+
+
+@pytest.mark.parametrize("wiped_after", range(0, 5_000, 250))
+def test_after_a_wipe_every_service_is_back_once(world: World, spread: list[ServiceKey], wiped_after: int) -> None:
+    task = world.start()
+    for service in spread:
+        world.register(task, service)
+    task.run_for(3 * world.routes.audit_ms + wiped_after)
+
+    world.store.wipe()
+    world.store.written.clear()
+    task.run_for(4 * world.routes.audit_ms)
+
+    assert sorted(p.what.service for p in world.store.written) == sorted(spread)
+
+
+def test_write_after_a_wipe_brings_its_whole_table_back_at_once(world: World) -> None:
+    task = world.start()
+    world.register(task)
+    task.run_for(SECOND)
+    world.store.wipe()
+
+    world.register(task, instance="p-2")
+
+    assert world.table() == {"p-1", "p-2"}
+
+
+def test_wipe_does_not_stop_the_other_subtasks_of_the_attempt(world: World) -> None:
+    left, right = world.start(), world.start()
+    world.register(left, A)
+    world.register(right, B)
+    run_for(SECOND, left, right)
+
+    world.store.wipe()
+    world.register(left, A, "p-2")
+    world.register(right, B, "p-2")
+    run_for(world.routes.audit_ms, left, right)
+
+    assert world.table(A) == world.table(B) == {"p-1", "p-2"}
+
+
+def test_store_that_went_back_to_an_older_epoch_is_taken_over_again(world: World) -> None:
+    old = world.start()
+    world.register(old, A)
+    world.register(old, B)
+    old.run_for(SECOND)
+    restore = world.store.backup()
+    task = restarted(world, old)
+    world.register(task, A, "p-2")
+    world.register(task, B, "p-2")
+    task.run_for(SECOND)
+    restore()
+    assert world.table(A) == world.table(B) == {"p-1"}
+    world.store.written.clear()
+
+    world.register(task, A, "p-3")
+    assert world.table(A) == {"p-1", "p-2", "p-3"}
+    task.run_for(world.routes.audit_ms + world.routes.settle_ms)
+
+    assert world.table(B) == {"p-1", "p-2"}
+    assert [p.what.op for p in world.store.written] == [ChangeOp.SNAPSHOT, ChangeOp.SNAPSHOT]
+
+
+def test_quiet_audits_ask_the_store_ten_times_a_second_at_most() -> None:
+    world = World(audit_ms=2 * SECOND)
+    task = world.start()
+    for number in range(40):
+        world.register(task, ServiceKey("default", f"s{number}"))
+    world.store.calls.clear()
+
+    task.run_for(10 * SECOND)
+
+    assert world.store.calls.keys() == {"generation"}
+    assert world.store.calls["generation"] <= 100
+
+
+def test_clock_that_is_set_back_loses_no_change(world: World) -> None:
+    task = world.start()
+    world.register(task)
+    task.run_for(10)
+    world.register(task, instance="p-2")
+
+    world.clock.set_back(20)
+    task.run_for(200)
+
+    assert world.table() == {"p-1", "p-2"}
+
+
+def test_clock_that_is_set_back_stops_no_audit(world: World) -> None:
+    task = world.start()
+    world.register(task)
+    task.run_for(SECOND)
+
+    world.clock.set_back(20)
+    task.run_for(3 * world.routes.audit_ms)
+    world.store.wipe()
+    task.run_for(2 * world.routes.audit_ms)
+
+    assert world.table() == {"p-1"}
+
+
+# -- other writers ----------------------------------------------------------------------------------------
+
+
+def test_newer_job_silences_this_one(world: World) -> None:
+    ours = world.start()
+    world.register(ours)
+    ours.run_for(SECOND)
+    theirs = world.start(ours.state.copy(), job=OTHER_JOB)
+    world.register(theirs, instance="p-2")
+    written, records = len(world.store.written), len(ours.records)
+    run_for(SECOND, theirs)
+
+    for number in range(10):
+        world.register(ours, instance=f"x-{number}")
+        world.register(ours, B)
+        ours.run_for(SECOND)
+
+    assert len(world.store.written) == written
+    assert len(ours.records) == records
+    assert world.table() == {"p-1", "p-2"}
+
+
+def test_silent_job_asks_nothing(world: World) -> None:
+    ours = world.start()
+    world.register(ours)
+    world.register(world.start(job=OTHER_JOB), B)
+    ours.run_for(SECOND)
+    world.register(ours, instance="p-2")
+    world.store.calls.clear()
+
+    ours.run_for(60 * SECOND)
+    world.register(ours, instance="p-3")
+
+    assert world.store.calls.total() == 0
+
+
+def test_silent_job_keeps_folding(world: World) -> None:
+    ours = world.start()
+    world.register(ours)
+    world.register(world.start(job=OTHER_JOB), B)
+    ours.run_for(SECOND)
+    world.register(ours, instance="p-2")
+
+    again = restarted(world, ours)
+    again.run_for(world.routes.audit_ms + SECOND)
+
+    assert world.table() == {"p-1", "p-2"}
+
+
+def test_later_attempt_of_this_job_stops_the_earlier_one(world: World) -> None:
+    sleeper = world.start()
+    world.register(sleeper)
+    sleeper.run_for(SECOND)
+    later = restarted(world, sleeper)
+    world.register(later, instance="p-2")
+
+    with pytest.raises(FencedError, match="attempt 1 of this job"):
+        world.register(sleeper, instance="p-3")
+
+    assert world.table() == {"p-1", "p-2"}
+
+
+def test_earlier_attempt_that_comes_late_never_opens(world: World) -> None:
+    world.register(world.start(attempt=1))
+
+    with pytest.raises(FencedError):
+        world.register(world.start(attempt=0), B)
+
+
+# -- what leaves the operator -----------------------------------------------------------------------------
+
+
+def test_each_operator_instance_says_first_that_it_took_over(world: World) -> None:
+    first = world.start()
+    for number in range(5):
+        world.register(first, A, f"p-{number}")
+        world.register(first, B, f"p-{number}")
+        first.run_for(10 * SECOND)
+    second = restarted(world, first)
+    world.register(second, instance="new")
+    second.run_for(60 * SECOND)
+
+    for attempt, task in enumerate((first, second)):
+        [marker] = markers(task)
+        assert decoded(task)[0] == marker
+        assert task.records[0][0] == b"_restart"
+        assert (marker.job_id, marker.attempt) == (JOB, attempt)
+    assert markers(second)[0].epoch > markers(first)[0].epoch
+
+
+def test_restart_marker_comes_before_the_records_of_its_epoch(world: World) -> None:
+    task = world.start()
+    world.register(task)
+    task.run_for(SECOND)
+    world.store.wipe()
+
+    world.register(task, instance="p-2")
+    task.run_for(world.routes.audit_ms)
+
+    announced = set()
+    for record in decoded(task):
+        if isinstance(record, RestartMarker):
+            assert record.epoch not in announced
+            announced.add(record.epoch)
+        else:
+            assert record.record.epoch in announced
+    assert len(announced) == 2
+
+
+def test_every_publication_is_told_to_the_audit_log(world: World) -> None:
+    task = world.start()
+    for number in range(20):
+        world.register(task, A, f"p-{number}")
+        task.run_for(30)
+    world.store.wipe()
+    task.run_for(2 * world.routes.audit_ms)
+
+    told = [(r.record.revision, r.record.op, r.record.epoch) for r in decoded(task) if isinstance(r, Chunk)]
+    assert told == [(p.what.revision, p.what.op, p.epoch) for p in world.store.written]
+
+
+def test_request_is_answered_though_it_changed_nothing(world: World) -> None:
+    task = world.start()
+    fold(task, deregistered(world.stamp(), "never-seen", service=A, request_id="r-1"))
+    event = world.register(task, B, request_id="r-2")
+    task.run_for(SECOND)
+    fold(task, event)  # replayed
+    task.run_for(SECOND)
+
+    answered = [a for entry in world.store.changes for a in orjson.loads(entry["answers"])]
+    assert [(a["request_id"], a["reason"]) for a in answered] == [
+        ("r-1", "unknown-instance"),
+        ("r-2", "applied"),
+        ("r-2", "superseded"),
+    ]
+    assert [key for key, _ in task.records] == [b"_restart", b"default/b"]
+
+
+def test_requests_in_an_outage_are_answered_after_it(world: World) -> None:
+    task = world.start()
+    world.store.available = False
+    world.register(task, request_id="r-1")
+    task.run_for(20 * SECOND)
+
+    world.store.available = True
+    task.run_for(SECOND)
+
+    assert world.answers() == {"r-1": "applied"}
+
+
+def test_records_older_than_a_minute_are_not_answered(world: World) -> None:
+    task = world.start()
+
+    world.register(task, instance="p-1", ago=60 * SECOND, request_id="old")
+    world.register(task, instance="p-2", ago=60 * SECOND - 1, request_id="young")
+    task.run_for(2 * SECOND)
+
+    assert world.table() == {"p-1", "p-2"}
+    assert world.answers() == {"young": "applied"}
+
+
+def test_record_without_any_effect_is_a_dead_letter(world: World) -> None:
+    task = world.start()
+    event = deregistered(world.stamp(), "never-seen", service=A)
+
+    fold(task, event)
+
+    [(key, value)] = task.dead_letters
+    letter = decode_dead_letter(value)
+    assert key == b"default/a"
+    assert (letter.topic, letter.partition, letter.offset) == (REGISTRY, event.stamp.partition, event.stamp.offset)
+    assert letter.reason == "unknown-instance"
+    assert letter.value == encode_registration(event)
+
+
+def test_stale_set_is_a_dead_letter_also_in_an_outage(world: World) -> None:
+    task = world.start()
+    world.store.available = False
+
+    fold(task, a_set(world.stamp(), "10.0.0.1:80", last_updated=2))
+    fold(task, a_set(world.stamp(), "10.0.0.2:80", last_updated=1))
+
+    [(_, value)] = task.dead_letters
+    assert decode_dead_letter(value).reason == "stale-last-updated"
+
+
+def test_lapse_and_renewal_of_a_lease_reach_the_table_with_their_causes(world: World) -> None:
+    task = world.start()
+    event = world.register(task)
+    task.run_for(100 * SECOND)
+
+    fold(task, a_fact(LeaseFact.LAPSED, 100, event.stamp, service=A))
+    assert world.table() == set()
+    task.run_for(5 * SECOND)
+    fold(task, a_fact(LeaseFact.RENEWED, 105, event.stamp, service=A))
+    assert world.table() == {"p-1"}
+
+    _, lapsed, renewed = (p.what for p in world.store.written)
+    assert lapsed.causes == ((REGISTRY, event.stamp.partition, event.stamp.offset),)
+    assert renewed.causes == ((HEARTBEAT, 3, 7),)
+
+
+def test_everything_that_leaves_is_bytes(world: World) -> None:
+    task = world.start()
+    world.register(task)
+    fold(task, deregistered(world.stamp(), "never-seen", service=A, request_id="r-1"))
+    task.run_for(SECOND)
+    world.store.wipe()
+    task.run_for(2 * world.routes.audit_ms)
+
+    assert task.records
+    assert task.dead_letters
+    for record in task.records + task.dead_letters:
+        assert [type(part) for part in record] == [bytes, bytes]
