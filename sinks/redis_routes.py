@@ -111,7 +111,7 @@ class RedisRouteStore:
                 self._keys.meta(service), ["revision", "epoch", "digest", "event_time", "position"]
             )
         except (RedisError, OSError) as error:
-            raise _unavailable(f"reading meta of {service}", error) from error
+            raise _failure(f"reading meta of {service}", error) from error
         revision, epoch, digest, event_time, position = map(text, values)
         if not revision:
             return None
@@ -176,9 +176,7 @@ class RedisRouteStore:
         try:
             return [text(part) for part in script.run(self._redis, keys, arguments)]
         except (RedisError, OSError) as error:
-            if isinstance(error, ResponseError) and str(error).startswith(_REFUSALS):
-                raise PublicationRefused(f"{doing}: {error}") from error
-            raise _unavailable(doing, error) from error
+            raise _failure(doing, error) from error
 
 
 _REFUSALS = ("WRONGTYPE", "ERR")
@@ -192,6 +190,13 @@ def _flat(entries: Mapping[str, str | None]) -> list[str]:
 
 def _fenced(reply: list[str]) -> Fenced:
     return Fenced(WriterId(reply[1], int(reply[2])), int(reply[3]))
+
+
+def _failure(doing: str, error: Exception) -> StoreUnavailable | PublicationRefused:
+    """Return what an error of one service's command means: trouble with the server, or with this service's keys."""
+    if isinstance(error, ResponseError) and str(error).startswith(_REFUSALS):
+        return PublicationRefused(f"{doing}: {error}")
+    return _unavailable(doing, error)
 
 
 def _unavailable(doing: str, error: Exception) -> StoreUnavailable:

@@ -112,7 +112,7 @@ class Routes:
         600_000,
     )
     settle_ms: int = _setting(
-        250, "ms", "after a restore, quiet time between reaching the stored position and the first snapshot", 0, 60_000
+        250, "ms", "after a restore, quiet time between reaching the stored position and the first snapshot", 10, 60_000
     )
     catch_up_ms: int = _setting(
         180_000,

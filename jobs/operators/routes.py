@@ -136,7 +136,7 @@ class RouteFold(KeyedProcessFunction):
         if now >= live.next_audit:
             live.next_audit = now + self._routes.audit_ms
             ctx.timer_service().register_processing_time_timer(live.next_audit)
-            self._audit(live, now)
+            self._audit(ctx, now)
             if now >= live.next_purge:
                 live.next_purge = now + _PURGE_MS
                 fold.purge(self._state.header.event_time)
@@ -147,7 +147,7 @@ class RouteFold(KeyedProcessFunction):
         live = self._live.get(service)
         if live is None:
             now = ctx.timer_service().current_processing_time()
-            live = self._live[service] = _Live(wrote=now - self._routes.coalesce_ms)
+            live = self._live[service] = _Live(wrote=now - max(self._routes.coalesce_ms, _MAX_LAG_MS))
             # Spread over the period, so that many services do not ask at the same moment.
             live.next_audit = now + 1 + hash(service) % self._routes.audit_ms
             live.next_purge = now + 1 + hash(service) % _PURGE_MS
@@ -297,7 +297,7 @@ class RouteFold(KeyedProcessFunction):
         live.settled = live.settled or now + self._routes.settle_ms
         return now >= live.settled
 
-    def _audit(self, live: _Live, now: int) -> None:
+    def _audit(self, ctx: KeyedProcessFunction.Context, now: int) -> None:
         """Notice a wiped store: its generation is another one, or none."""
         if self._opened is None or self._passive or now < max(self._checked + _GENERATION_CHECK_MS, self._away_until):
             return
@@ -307,7 +307,7 @@ class RouteFold(KeyedProcessFunction):
                 log.warning("the store was wiped: writing every table again")
                 self._opened = None
         except StoreUnavailable as error:
-            self._away_until = now + self._routes.retry_ms
+            self._away_until = ctx.timer_service().current_processing_time() + self._routes.retry_ms
             log.warning("store away: %s", error)
 
     def _later(self, ctx: KeyedProcessFunction.Context, live: _Live, now: int, at: int) -> None:

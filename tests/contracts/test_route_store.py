@@ -659,6 +659,16 @@ class TestRealServersFail:
         assert sorted(subject.client.keys()) == before
         subject.close()
 
+    def test_a_meta_key_of_a_wrong_type_is_that_services_trouble_alone(self, valkey_server: Server) -> None:
+        subject = RedisSubject(valkey_server)
+        opened(subject.store)
+        subject.client.set(Keys().meta(PAY), "not what it should be")
+
+        with pytest.raises(PublicationRefused):
+            subject.store.meta(PAY)
+
+        subject.close()
+
     def test_epochs_rise_from_process_to_process_whatever_their_clocks(self, valkey_server: Server) -> None:
         subject = RedisSubject(valkey_server)
         first = opened(RedisRouteStore(subject.client), WriterId(JOB, 0), T0)

@@ -77,8 +77,8 @@ class RouteStore(Protocol):
     """Where route tables become visible to gateways.
 
     Every method raises `StoreUnavailable` when the store does not answer in time; a publication may then have
-    been written or not (the next one finds out by its base). `publish` raises `PublicationRefused` when the store
-    will not take this service's publication, whenever it is sent.
+    been written or not (the next one finds out by its base). `meta` and `publish` raise `PublicationRefused` when the
+    store will not take this service's publication, whenever it is sent.
     """
 
     def open(self, writer: WriterId, now_ms: int) -> Opened | Fenced:
