@@ -1,7 +1,7 @@
 """Every exception Waypost raises on purpose, split by who has to act.
 
 What a caller can foresee (a stale registration, an unknown instance) is a value with a reason, not
-an exception; see `waypost.model.service.Answer`.
+an exception; see `waypost.model.service.Verdict`.
 """
 
 from __future__ import annotations

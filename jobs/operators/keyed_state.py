@@ -12,7 +12,7 @@ from pyflink.common import TypeInformation, Types
 from pyflink.datastream import RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
-from waypost.model.service import DeclaredSet, Header, InstanceFacts, Pending, Published
+from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Pending, Published
 from waypost.wire import fold_state as codec
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ class StateValue(Generic[T]):
 
 
 class KeyedServiceStore:
-    """`waypost.model.service.ServiceStore` over the keyed state of the route fold.
+    """`waypost.model.service_state.ServiceStore` over the keyed state of the route fold.
 
     `turn_to` when a key's turn begins, `save` when it ends; in between the fold works on `header` and `pending`
     as on any object.

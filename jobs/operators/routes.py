@@ -32,7 +32,8 @@ from waypost.model.events import LeaseFact, LeaseTransition
 from waypost.model.fencing import Fenced, NeedSnapshot, NotOpen, Opened, RouteStore, StoredMeta, WriterId, Written
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import format_digest
-from waypost.model.service import Position, ServiceFold
+from waypost.model.service import ServiceFold
+from waypost.model.service_state import Position
 from waypost.model.stamp import Cause, Stamp
 from waypost.settings import Routes
 from waypost.wire.endpoint import JsonRenderer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from waypost.model.service import DeclaredSet, Header, InstanceFacts, Pending, Published
+from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Pending, Published
 from waypost.wire import fold_state as codec
 
 T = TypeVar("T")

@@ -36,9 +36,9 @@ from waypost.model.service import (
     TOMBSTONE_MS,
     UNKNOWN_INSTANCE,
     InstanceView,
-    Position,
     ServiceFold,
 )
+from waypost.model.service_state import Position
 from waypost.model.stamp import ORIGIN, Stamp
 from waypost.wire.endpoint import JsonRenderer
 

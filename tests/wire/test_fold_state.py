@@ -16,7 +16,7 @@ from waypost.model.leases import Lease, LeaseShard, TimedBeat, UnknownBeat
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer
-from waypost.model.service import DeclaredSet, Header, InstanceFacts, Pending, Position, Published
+from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Pending, Position, Published
 from waypost.model.stamp import Cause, Stamp
 from waypost.wire import fold_state as codec
 from waypost.wire.beats import decode_beat

@@ -93,7 +93,7 @@ class Publication:
 
     `routes` and `instances` map instance id → JSON, or → None for an entry that goes away (never in a
     snapshot). `event_time` is epoch ms on the log's clock and never goes back within a service; `position` says
-    how far the fold has come, as `waypost.model.service.Position` writes it.
+    how far the fold has come, as `waypost.model.service_state.Position` writes it.
     """
 
     service: ServiceKey

@@ -20,7 +20,7 @@ from waypost.model.leases import NEVER, Lease, LeaseShard, TimedBeat, UnknownBea
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer
-from waypost.model.service import DeclaredSet, Header, InstanceFacts, Pending, Position, Published
+from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Pending, Position, Published
 from waypost.model.stamp import Cause, Stamp
 from waypost.wire.beats import decode_beat
 

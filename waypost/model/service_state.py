@@ -1,0 +1,186 @@
+"""What the route fold of one service keeps: the facts, what was published of them, and what is pending.
+
+Plain data with the questions it can answer of itself. How events change it is in `waypost.model.service`, how it
+becomes bytes in `waypost.wire.fold_state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
+
+from waypost.model.events import Attributes, InstanceEvent, Op
+from waypost.model.lifecycle import Declared, Health, Lease
+from waypost.model.route_table import Answer
+from waypost.model.stamp import ORIGIN, Cause, Stamp
+
+
+@dataclass(slots=True)
+class InstanceFacts:
+    """Everything the log said of one instance id by instance-form events and by its lease.
+
+    `generation` is the stamp of the newest registration, `removed` that of the newest deregistration; whichever is
+    higher decides whether the id is registered. Every other fact counts only if it was stated after the newest
+    registration: what was said of an earlier process under the same id says nothing of this one.
+    """
+
+    generation: Stamp = ORIGIN
+    attributes: Attributes | None = None
+    initial: Declared = Declared.UP
+    source: str = ""
+    removed: Stamp = ORIGIN
+    changes: dict[str, tuple[Stamp, Any]] = field(default_factory=dict)
+    declared: Declared = Declared.UP
+    declared_stamp: Stamp = ORIGIN
+    health: Health = Health.UNKNOWN
+    health_stamp: Stamp = ORIGIN
+    lapsed: bool = False
+    lease_generation: Stamp = ORIGIN
+    lease_stamp: Stamp = ORIGIN
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the instance form currently speaks for this id (a tombstone or a stray fact does not)."""
+        return self.attributes is not None and self.generation > self.removed
+
+    @property
+    def effective_declared(self) -> Declared:
+        """What was declared since the registration, or with it."""
+        return self.declared if self.declared_stamp > self.generation else self.initial
+
+    @property
+    def effective_health(self) -> Health:
+        """The health reported since the registration."""
+        return self.health if self.health_stamp > self.generation else Health.UNKNOWN
+
+    @property
+    def effective_lease(self) -> Lease:
+        """Whether the lease of this very registration lapsed: a new registration starts a new lease."""
+        return Lease.LAPSED if self.lapsed and self.lease_generation == self.generation else Lease.LIVE
+
+    @property
+    def effective_attributes(self) -> Attributes:
+        """The registration with the updates made since."""
+        assert self.attributes is not None
+        changes = {name: value for name, (stamp, value) in self.changes.items() if stamp > self.generation}
+        return replace(self.attributes, **changes) if changes else self.attributes
+
+    @property
+    def last_stamp(self) -> Stamp:
+        """The newest stamp of any fact: what the age of a tombstone is counted from."""
+        changed = (stamp for stamp, _ in self.changes.values())
+        return max(self.generation, self.removed, self.declared_stamp, self.health_stamp, self.lease_stamp, *changed)
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSet:
+    """The newest service-form set of one source. An empty one is kept: it orders later ones."""
+
+    stamp: Stamp
+    last_updated: int
+    healthy: bool
+    endpoints: Mapping[str, tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the store holds of one instance: the digest of its route entry (0: not routable) and since when
+    it has been so, in epoch ms of the log."""
+
+    route_digest: int
+    since: int
+
+
+NOTHING = Published(0, 0)
+"""An id the store has never heard of."""
+
+
+class Position(NamedTuple):
+    """How far the fold has come: the newest registration record, and the time of the newest lease transition.
+
+    Two numbers and not one maximum: beats are read at once while a long registry is still being replayed, and would
+    make a table of the first few registrations look up to date.
+    """
+
+    registry: Stamp = ORIGIN
+    leases: int = 0
+
+    def reaches(self, other: Position) -> bool:
+        """Tell whether everything folded at `other` has been folded here."""
+        return self.registry >= other.registry and self.leases >= other.leases
+
+    def __str__(self) -> str:
+        return f"{self.registry.at}:{self.registry.partition}:{self.registry.offset}:{self.leases}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Read what `str()` wrote. Raises ValueError for anything else."""
+        at, partition, offset, leases = map(int, text.split(":"))
+        return cls(Stamp(at, partition, offset), leases)
+
+
+@dataclass(slots=True)
+class Header:
+    """What the fold knows of the service as a whole."""
+
+    revision: int = 0
+    event_time: int = 0
+    position: Position = Position()  # noqa: RUF009 (immutable)
+    digest: int = 0
+    endpoints: int = 0
+    sets: int = 0
+
+
+@dataclass(slots=True)
+class Pending:
+    """What was folded and not yet published. `snapshot` asks for a whole table at the next occasion."""
+
+    dirty: dict[str, None] = field(default_factory=dict)
+    causes: list[Cause] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    rule: str = ""
+    snapshot: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.dirty or self.answers or self.snapshot)
+
+
+class ServiceStore(Protocol):
+    """Where one service's state lives. The mappings write through; `header` and `pending` are written back by
+    the owner of the store after use."""
+
+    header: Header
+    pending: Pending
+    instances: MutableMapping[str, InstanceFacts]
+    sets: MutableMapping[str, DeclaredSet]
+    published: MutableMapping[str, Published]
+
+
+def state_facts(facts: InstanceFacts, event: InstanceEvent) -> bool:
+    """Write what `event` states into `facts` wherever it is newer, and tell whether it was anywhere."""
+    stamp = event.stamp
+    newer = False
+    if event.op is Op.REGISTER and stamp > facts.generation:
+        assert event.attributes is not None
+        assert event.declared is not None
+        facts.generation, facts.attributes, facts.source = stamp, event.attributes, event.source
+        facts.initial = event.declared
+        facts.changes = {name: change for name, change in facts.changes.items() if change[0] > stamp}
+        return True
+    if event.op is Op.DEREGISTER and stamp > facts.removed:
+        facts.removed = stamp
+        return True
+    for name, value in event.changes.items():
+        if stamp > facts.changes.get(name, (facts.generation,))[0]:
+            facts.changes[name] = (stamp, value)
+            newer = True
+    if event.op in (Op.DRAIN, Op.STATUS):
+        declared = Declared.DRAINING if event.op is Op.DRAIN else event.declared
+        if declared is not None and stamp > facts.declared_stamp:
+            facts.declared, facts.declared_stamp = declared, stamp
+            newer = True
+        if event.health is not None and stamp > facts.health_stamp:
+            facts.health, facts.health_stamp = event.health, stamp
+            newer = True
+    return newer
