@@ -146,6 +146,19 @@ def _everything(_row: object) -> int:
     return 0
 
 
+def kafka_source(settings: Settings, *, bounded: bool = False) -> KafkaEvents:
+    """Return the inputs these settings name; `bounded` ends each at its present end."""
+    return KafkaEvents(
+        bootstrap=settings.kafka.bootstrap,
+        group_id=settings.kafka.group_id,
+        registry=settings.topics.registry,
+        heartbeat=settings.topics.heartbeat,
+        parallelism=settings.job.source_parallelism,
+        properties=kafka_properties(settings),
+        bounded=bounded,
+    )
+
+
 def _require_topics(settings: Settings) -> None:
     """Refuse to start on topics whose settings would make leases or the rebuild of tables wrong."""
     names = settings.topics
@@ -182,7 +195,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", dest="overrides")
     options = parser.parse_args(arguments)
     settings = Settings.load(options.config, os.environ, options.overrides)
-    properties = kafka_properties(settings)
+    source = kafka_source(settings)
     if settings.kafka.check_topics:
         _require_topics(settings)
 
@@ -190,15 +203,8 @@ def main(arguments: list[str]) -> None:
     _require_checkpoint_directory(env)
     env.get_config().set_global_job_parameters({"waypost.build": build_id()})
     tables = StreamTableEnvironment.create(env)
-    source = KafkaEvents(
-        bootstrap=settings.kafka.bootstrap,
-        group_id=settings.kafka.group_id,
-        registry=settings.topics.registry,
-        heartbeat=settings.topics.heartbeat,
-        parallelism=settings.job.source_parallelism,
-        properties=properties,
-    )
-    build(tables, source, KafkaRecords(bootstrap=settings.kafka.bootstrap, properties=properties), settings)
+    sink = KafkaRecords(bootstrap=source.bootstrap, properties=source.properties)
+    build(tables, source, sink, settings)
     env.execute(NAME)
 
 

@@ -16,7 +16,7 @@ from waypost.model.shards import shard_of
 from waypost.model.stamp import Stamp
 from waypost.wire.beats import decode_heartbeat, encode_beat
 from waypost.wire.registry import decode_registration
-from waypost.wire.tick import encode_entry
+from waypost.wire.tick import ENTRY, encode_entry
 
 _LEASE_OPS = (Op.REGISTER, Op.UPDATE, Op.STATUS, Op.DEREGISTER)
 
@@ -77,4 +77,4 @@ class HeartbeatExploder(ProcessFunction):
             entry = encode_entry(instance, stamp, encode_beat(beat).decode())
             by_shard.setdefault(shard_of(instance, self._shards), []).append(entry)
         for shard, entries in by_shard.items():
-            yield Row(shard, at, "\x1e".join(entries))
+            yield Row(shard, at, ENTRY.join(entries))

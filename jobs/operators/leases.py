@@ -53,7 +53,7 @@ class LeaseFold(KeyedCoProcessFunction):
         shard, end, column = value[0], value[1], value[2]
         leases = self._shard(shard)
         rejects: list[Reject] = []
-        waiting = dict(leases.unknown) if leases.unknown else None
+        waiting = len(leases.unknown)
         result = leases.tick(end, self._reader.read(column, rejects) if column else ())
         self._ticks += 1
         if self._ticks % (_FORGET_EVERY * self._shards) < self._shards:
@@ -62,7 +62,7 @@ class LeaseFold(KeyedCoProcessFunction):
             self._save(shard, leases)
         elif result.renewed:
             self._last_beats.update(encode_last_beats(leases))
-        if result.unknown or waiting is not None:
+        if result.unknown or result.rejects or len(leases.unknown) != waiting:
             self._unknown.update(encode_unknown(leases))
         for beat, reason in rejects + result.rejects:
             yield dead_letter(

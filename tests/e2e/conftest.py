@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from waypost.local.process import belonging_to
 from waypost.local.state import Stack, load_stack
 
 Waypost = Callable[..., subprocess.CompletedProcess[str]]
@@ -36,6 +37,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield load_stack(state_dir)
     finally:
         _waypost("down", "--purge", "--state-dir", str(state_dir))
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path, waypost: Waypost) -> Iterator[Path]:
+    """A directory for a stack of the test's own; whatever runs there afterwards is stopped."""
+    directory = tmp_path / "state"
+    yield directory
+    waypost("down", "--purge", "--state-dir", str(directory))
+    assert belonging_to(directory) == []
 
 
 def _last_words(state_dir: Path) -> str:

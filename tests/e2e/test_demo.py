@@ -11,8 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.e2e.tables import eventually
 from waypost.client.keys import Keys
 from waypost.local.process import GUEST, ProcessId, belonging_to
 from waypost.local.state import Stack, load_stack
@@ -27,26 +27,13 @@ from waypost.model.names import ServiceKey
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
+WITHIN_S = 60.0
+
 A_TIME = re.compile(r"\d m?s$")
-
-
-def eventually(condition: Callable[[], Any], within_s: float = 60.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.1)
 
 
 def guests(state_dir: Path) -> list[ProcessId]:
     return belonging_to(state_dir, variable=GUEST)
-
-
-@pytest.fixture
-def state_dir(tmp_path: Path, waypost: Any) -> Iterator[Path]:
-    directory = tmp_path / "state"
-    yield directory
-    waypost("down", "--purge", "--state-dir", str(directory))
-    assert belonging_to(directory) == []
 
 
 def test_the_show_from_nothing_to_nothing(state_dir: Path, waypost: Any) -> None:
@@ -102,7 +89,7 @@ def test_an_interrupted_show_takes_its_fleet_along_and_leaves_the_stack(stack: S
     assert demo.returncode == 130
     assert guests(stack.state_dir) == []
     assert load_stack(stack.state_dir).is_up
-    eventually(lambda: not any(routed(stack, service) for service in ("payments", "orders", "catalog")))
+    eventually(lambda: not any(routed(stack, service) for service in ("payments", "orders", "catalog")), WITHIN_S)
 
 
 def test_a_killed_show_leaves_no_process(stack: Stack) -> None:
@@ -111,9 +98,9 @@ def test_a_killed_show_leaves_no_process(stack: Stack) -> None:
         os.kill(demo.pid, signal.SIGKILL)
         demo.wait()
 
-    eventually(lambda: guests(stack.state_dir) == [])
+    eventually(lambda: guests(stack.state_dir) == [], WITHIN_S)
     known = set(load_stack(stack.state_dir).parts.values()) | {load_stack(stack.state_dir).supervisor}
-    eventually(lambda: set(belonging_to(stack.state_dir)) <= known)
+    eventually(lambda: set(belonging_to(stack.state_dir)) <= known, WITHIN_S)
     assert load_stack(stack.state_dir).is_up
 
 

@@ -10,27 +10,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from tests.e2e.tables import eventually
 from waypost.local.process import belonging_to
 from waypost.local.state import Stack, load_stack
 from waypost.topics import check_topics, default_topics
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-
-def eventually(condition: Callable[[], Any], within_s: float = 120.0) -> Any:
-    deadline = time.monotonic() + within_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "did not come true in time"
-        time.sleep(0.25)
-    return found
 
 
 def status_of(waypost: Any, state_dir: Path) -> dict[str, Any]:
@@ -122,14 +113,6 @@ def test_submit_replaces_the_job_and_keeps_its_state(stack: Stack, waypost: Any)
     assert "savepoint-" in after.job.restored_from
     assert after.parts["taskmanager-1"] != before.parts["taskmanager-1"]
     eventually(lambda: status_of(waypost, stack.state_dir)["healthy"])
-
-
-@pytest.fixture
-def state_dir(tmp_path: Path, waypost: Any) -> Iterator[Path]:
-    directory = tmp_path / "state"
-    yield directory
-    waypost("down", "--purge", "--state-dir", str(directory))
-    assert belonging_to(directory) == []
 
 
 def test_down_after_a_killed_supervisor_leaves_no_process(state_dir: Path, waypost: Any) -> None:

@@ -17,7 +17,6 @@ from pyflink.table import StreamTableEnvironment
 
 import jobs.route_table as job
 from sinks.kafka_records import KafkaRecords
-from sources.kafka_events import KafkaEvents
 from tests.flink.probes import COUNTED
 from waypost.settings import Settings
 
@@ -32,14 +31,7 @@ def main(request: dict) -> None:  # type: ignore[type-arg]
         conf.set_string(name, value)
     env = StreamExecutionEnvironment.get_execution_environment(conf)
     tables = StreamTableEnvironment.create(env)
-    source = KafkaEvents(
-        bootstrap=settings.kafka.bootstrap,
-        group_id=settings.kafka.group_id,
-        registry=settings.topics.registry,
-        heartbeat=settings.topics.heartbeat,
-        parallelism=settings.job.source_parallelism,
-        bounded=request["bounded"],
-    )
+    source = job.kafka_source(settings, bounded=request["bounded"])
     job.build(tables, source, KafkaRecords(bootstrap=settings.kafka.bootstrap), settings)
 
     if request["bounded"]:

@@ -163,8 +163,15 @@ def encode_directory(shard: LeaseShard, shards: int) -> bytes:
 
 
 def _pack(instance: str, lease: Lease) -> bytes:
-    x = lease
-    fields = (instance, *x.service, x.generation, x.lease_ms, x.lapsed, x.health, x.health_stamp)
+    fields = (
+        instance,
+        *lease.service,
+        lease.generation,
+        lease.lease_ms,
+        lease.lapsed,
+        lease.health,
+        lease.health_stamp,
+    )
     lease.packed = orjson.dumps(fields, default=tuple)
     return lease.packed
 
