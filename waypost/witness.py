@@ -68,9 +68,12 @@ class Witness:
         shards: int = DEFAULT_SHARDS,
         clock: Callable[[], float] = time.monotonic,
         stopped: threading.Event | None = None,
+        on_round: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_round` is called after each round during which no record was found lost: a sign of life."""
         self._connect, self._shards, self._clock = connect, shards, clock
         self._stopped = stopped or threading.Event()
+        self._on_round = on_round
 
     def stop(self) -> None:
         """End `run` soon; callable from a signal handler or another thread."""
@@ -78,7 +81,7 @@ class Witness:
 
     def run(self) -> None:
         """Send until `stop`."""
-        turn = sent = lost_reported = 0
+        turn = sent = lost_reported = lost_before = 0
         connected_before = False
         while not self._stopped.is_set():
             try:
@@ -113,12 +116,15 @@ class Witness:
                     if (lost := producer.lost()) > lost_reported + self._shards:
                         log.warning("what=losing lost=%d", lost)
                         lost_reported = lost
+                    if lost == lost_before:
+                        self._on_round()
+                    lost_before = lost
                     self._stopped.wait(max(0.0, next_round - self._clock()))
             except OSError as error:
                 log.warning("what=interrupted error=%r retry_s=%s", str(error), _RECONNECT_S)
                 self._stopped.wait(_RECONNECT_S)
             finally:
-                lost_reported = 0
+                lost_reported = lost_before = 0
                 with contextlib.suppress(OSError):
                     producer.close()
         log.info("what=stopped sent=%d", sent)

@@ -46,6 +46,7 @@ class FakeProducer:
         self.time, self.known, self.closed = time, partitions, False
         self.sent: list[tuple[float, bytes, int]] = []
         self.slow_s = 0.0
+        self.lost_so_far: Callable[[], int] = lambda: 0
 
     def partitions(self) -> Sequence[int]:
         return self.known()
@@ -55,7 +56,7 @@ class FakeProducer:
         self.sent.append((self.time.now, key, partition))
 
     def lost(self) -> int:
-        return 0
+        return self.lost_so_far()
 
     def close(self) -> None:
         self.closed = True
@@ -127,3 +128,25 @@ def test_a_round_that_takes_too_long_is_cut_short() -> None:
     witness.run()
 
     assert len(producer.sent) < 12
+
+
+def test_a_sign_of_life_is_given_only_while_nothing_is_lost() -> None:
+    time = FakeTime()
+    producer = FakeProducer(time)
+    # Everything sent between second 2 and second 4 is lost, and that is found out a second later.
+    producer.lost_so_far = lambda: sum(1 for at, _, _ in producer.sent if 2.0 <= at < 4.0 and at <= time.now - 1.0)
+    signs: list[float] = []
+    witness = Witness(
+        connect=lambda: producer,
+        shards=2,
+        clock=lambda: time.now,
+        stopped=time,
+        on_round=lambda: signs.append(time.now),
+    )
+    producer.known = stop_at(witness, time, 7.0, lambda: [0, 1])
+
+    witness.run()
+
+    assert [at for at in signs if 3.0 <= at < 5.0] == []
+    assert len([at for at in signs if at < 3.0]) == 6
+    assert len([at for at in signs if at >= 5.0]) == 5

@@ -10,11 +10,12 @@ from importlib import metadata
 
 import click
 
-from waypost.cli import demo, get, publish, settings, stack
+from waypost.cli import cluster, demo, get, publish, settings, stack
 from waypost.errors import WaypostError
 
 COMMAND_MODULES = [
     stack,
+    cluster,
     publish,
     get,
     demo,

@@ -255,7 +255,12 @@ def job_zip_command(to: Path | None) -> None:
 @click.option(
     "--shards", type=click.IntRange(1, 4096), default=DEFAULT_SHARDS, show_default=True, help="The job's lease.shards."
 )
-def witness(kafka: str | None, state_dir: Path, topic: str, shards: int) -> None:
+@click.option(
+    "--alive-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Touched after each half second in which Kafka lost nothing: for a probe that looks at its age.",
+)
+def witness(kafka: str | None, state_dir: Path, topic: str, shards: int, alive_file: Path | None) -> None:
     """Keep the heartbeat log's clock moving: an empty record per shard, twice a second, until stopped.
 
     `waypost up` runs one. On a cluster run two, on different machines: while nobody writes to the log no
@@ -264,7 +269,11 @@ def witness(kafka: str | None, state_dir: Path, topic: str, shards: int) -> None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s level=%(levelname)s %(message)s")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     bootstrap = kafka_address(kafka, state_dir)
-    running = Witness(connect=lambda: KafkaProducerForWitness(bootstrap, topic), shards=shards)
+    running = Witness(
+        connect=lambda: KafkaProducerForWitness(bootstrap, topic),
+        shards=shards,
+        on_round=alive_file.touch if alive_file else lambda: None,
+    )
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: running.stop())
     running.run()

@@ -4,6 +4,6 @@ For a laptop, a demo and the tests. It does *not* replace an orchestrator: every
 machine as one user and listens on loopback only, without authentication.
 
 `control` is what the command line calls. `supervisor` is the one process that owns the others;
-`kafka`, `valkey`, `flink` and `witness` say how each part is started and how one asks for its health;
-`job` gets `jobs.route_table` running with the newest state; `process` knows processes, `state` the files.
+`kafka`, `valkey` and `flink` say how each part is started and how one asks for its health;
+`process` knows processes, `state` the files.
 """

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from waypost.errors import StackError
+from waypost.flink.rest import FlinkRest
+from waypost.flink.submission import JobRecord
 from waypost.local import job_zip
-from waypost.local.flink_rest import FlinkRest
 from waypost.local.kafka import broker_answers
 from waypost.local.process import GUEST, ProcessId, belonging_to, end, send, spawn
-from waypost.local.state import JobRecord, Stack, load_stack, running_stack, write_whole
+from waypost.local.state import Stack, load_stack, running_stack, write_whole
 from waypost.local.supervisor import PURGING, STOP_GRACE_S, Options
 from waypost.local.valkey import redis_answers
 

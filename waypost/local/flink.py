@@ -14,13 +14,15 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 
 from waypost.errors import StackError
+from waypost.flink.settings import job_settings
+from waypost.flink.submission import Snapshots
 from waypost.local.ports import LOOPBACK
 
 JOB_MANAGER_CLASS = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
@@ -106,8 +108,7 @@ class Flink:
     rpc_port: int
     blob_port: int
     connector_jars: tuple[Path, ...]
-    checkpoints: Path
-    savepoints: Path
+    snapshots: Snapshots
     memory: TaskManagerMemory = field(default_factory=TaskManagerMemory)
     extra_settings: Mapping[str, str] = field(default_factory=dict)
 
@@ -120,7 +121,7 @@ class Flink:
         home = flink_home()
         for fresh in (self._conf, self._lib, self._tmp):
             shutil.rmtree(fresh, ignore_errors=True)
-        for directory in (self._conf, self._lib, self._tmp, self.log_dir, self.checkpoints, self.savepoints):
+        for directory in (self._conf, self._lib, self._tmp, self.log_dir, *asdict(self.snapshots).values()):
             directory.mkdir(parents=True, exist_ok=True)
         for properties in (home / "conf").glob("log4j*.properties"):
             shutil.copy(properties, self._conf)
@@ -174,9 +175,9 @@ class Flink:
         }
 
     def settings(self) -> dict[str, str]:
-        """Return Flink's configuration. Each entry says why it differs from the default."""
-        tick = "1 s"
+        """Return Flink's configuration: what the jobs need anywhere, and what this cluster adds."""
         return {
+            **job_settings(),
             "jobmanager.rpc.address": LOOPBACK,
             "jobmanager.rpc.port": str(self.rpc_port),
             "jobmanager.bind-host": LOOPBACK,
@@ -185,47 +186,19 @@ class Flink:
             "rest.bind-address": LOOPBACK,
             "rest.port": str(self.rest_port),
             "rest.bind-port": str(self.rest_port),
-            # `flink run` does not need the page's upload form, and any local browser could reach it.
-            "web.submit.enable": "false",
             "web.upload.dir": str(self._tmp),
             "web.tmpdir": str(self._tmp),
             "taskmanager.host": LOOPBACK,
             "taskmanager.bind-host": LOOPBACK,
-            # One interpreter lock per TaskManager: more slots would share it. Scale by TaskManagers.
-            "taskmanager.numberOfTaskSlots": "1",
-            "parallelism.default": "1",
             "io.tmp.dirs": str(self._tmp),
             "env.java.home": str(self.java_home),
             "env.java.opts.all": " ".join(_opened_modules()),
             "env.log.max": "2",
             **self.memory.settings(),
-            # A killed TaskManager is noticed after one failed call or 6 s; the defaults take 11 s or more.
-            "heartbeat.interval": tick,
-            "heartbeat.timeout": "6 s",
-            "heartbeat.rpc-failure-threshold": "1",
-            "restart-strategy.type": "exponential-delay",
-            "restart-strategy.exponential-delay.initial-backoff": "500 ms",
-            "restart-strategy.exponential-delay.max-backoff": "10 s",
-            "restart-strategy.exponential-delay.attempts-before-reset-backoff": "2147483647",
-            "restart-strategy.exponential-delay.reset-backoff-threshold": "1 min",
-            "state.backend.type": "hashmap",
-            "execution.checkpointing.interval": "5 s",
-            "execution.checkpointing.storage": "filesystem",
-            # Without a directory state lives in the JobManager, 5 MB at most, and the job restarts for ever beyond.
-            "execution.checkpointing.dir": self.checkpoints.as_uri(),
-            "execution.checkpointing.savepoint-dir": self.savepoints.as_uri(),
-            # The supervisor resumes from these when the JobManager dies, so a cancelled job must not delete them.
-            "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
-            "execution.checkpointing.num-retained": "3",
-            "execution.checkpointing.incremental": "false",
-            "execution.checkpointing.timeout": "1 min",
-            "execution.checkpointing.tolerable-failed-checkpoints": "100",
+            "execution.checkpointing.dir": self.snapshots.checkpoints.as_uri(),
+            "execution.checkpointing.savepoint-dir": self.snapshots.savepoints.as_uri(),
             "python.executable": sys.executable,
             "python.client.executable": sys.executable,
-            # Thread mode: PemJa must be loaded once per JVM, by the loader that outlives the jobs.
-            "classloader.parent-first-patterns.additional": "pemja.",
-            # PemJa's native library keeps the first job's loader alive anyway; the check only fills the log.
-            "classloader.check-leaked-classloader": "false",
             **self.extra_settings,
         }
 

@@ -15,23 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from waypost.errors import StackError
+from waypost.flink.submission import JobRecord
 from waypost.local.process import ProcessId
 
 DEFAULT_STATE_DIR = Path(".waypost")
 _VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobRecord:
-    """What the supervisor keeps running, and the last time it was submitted."""
-
-    name: str
-    module: str
-    zip: str
-    build: str
-    arguments: tuple[str, ...] = ()
-    id: str | None = None
-    restored_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

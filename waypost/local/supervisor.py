@@ -25,15 +25,16 @@ from types import FrameType
 from typing import Any
 
 from waypost.errors import StackError, TopicError, WaypostError
+from waypost.flink.keeper import JobKeeper, SubmitRequest
+from waypost.flink.rest import FlinkRefused, FlinkRest, FlinkUnavailable
+from waypost.flink.submission import JobRecord, Snapshots
 from waypost.local import jars
 from waypost.local.flink import Flink, TaskManagerMemory
-from waypost.local.flink_rest import FlinkRefused, FlinkRest, FlinkUnavailable
 from waypost.local.java import java_home
-from waypost.local.job import JobKeeper, SubmitRequest
 from waypost.local.kafka import Kafka
 from waypost.local.ports import free_ports
 from waypost.local.process import ProcessId, end, spawn
-from waypost.local.state import JobRecord, Stack, load_stack
+from waypost.local.state import Stack, load_stack
 from waypost.local.valkey import Valkey
 from waypost.topics import HEARTBEAT, default_topics, ensure_topics
 from waypost.witness import DEFAULT_SHARDS
@@ -270,8 +271,7 @@ class Supervisor:
             rpc_port=rpc_port,
             blob_port=blob_port,
             connector_jars=tuple(jars.flink_connector_jars()),
-            checkpoints=self.state_dir / "checkpoints",
-            savepoints=self.state_dir / "savepoints",
+            snapshots=Snapshots(checkpoints=self.state_dir / "checkpoints", savepoints=self.state_dir / "savepoints"),
             memory=TaskManagerMemory(heap=self.options.task_heap_mb),
             extra_settings=self.options.flink_settings or {},
         )
@@ -329,9 +329,11 @@ class Supervisor:
         return Part("witness", command=lambda: command, probe=lambda: True, may_start=lambda: self._topics_ready)
 
     def _keeper(self, record: JobRecord) -> JobKeeper:
+        submit_log = self.log_dir / "submit.log"
         return JobKeeper(
             record=record,
-            flink=self.flink,
+            flink=self.flink.run_command,
+            stored=self.flink.snapshots,
             rest=self.rest,
             cluster=self,
             # Not part of the record: the ports may differ from run to run, and witness and job must agree on shards.
@@ -343,8 +345,10 @@ class Supervisor:
                 "--set",
                 f"lease.shards={self.options.shards}",
             ),
-            state_dir=self.state_dir,
-            log_dir=self.log_dir,
+            start=lambda command: spawn(
+                command, state_dir=self.state_dir, log=submit_log, environ=self.flink.environ()
+            ),
+            log=submit_log,
             report=lambda what, detail, request: self._report("job", what, detail, request),
         )
 

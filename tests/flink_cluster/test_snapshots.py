@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from waypost.local import snapshots
+from waypost.flink import snapshots
 
 
 def a_snapshot(directory: Path, *, age: int, complete: bool = True) -> Path:

@@ -1,6 +1,6 @@
 """Keep one job running: submit it once, adopt it when it is there, resume it when it is gone.
 
-A state machine advanced by the supervisor's loop, so that a slow submission never stops the loop from
+A state machine advanced by its owner's loop, so that a slow submission never stops the loop from
 restarting a dead server. It alone submits, one submission at a time, and looks for a living job of
 the same name right before each: a job is never submitted twice.
 
@@ -20,11 +20,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from waypost.local import snapshots
-from waypost.local.flink import Flink
-from waypost.local.flink_rest import FlinkRefused, FlinkRest, FlinkUnavailable, Job
-from waypost.local.process import spawn
-from waypost.local.state import JobRecord
+from waypost.flink import snapshots
+from waypost.flink.rest import FlinkRefused, FlinkRest, FlinkUnavailable, Job
+from waypost.flink.submission import JobRecord, Snapshots, run_command
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +37,7 @@ _SUBMITTED = re.compile(r"JobID ([0-9a-f]{32})")
 
 
 class Cluster(Protocol):
-    """What the keeper needs from the supervisor."""
+    """What the keeper needs from whoever runs the TaskManagers."""
 
     def replace_task_managers(self) -> None: ...
 
@@ -68,26 +66,30 @@ class SubmitRequest:
 
 
 class JobKeeper:
-    """See the module. `tick` returns quickly; `report(what, detail, request)` receives what happened."""
+    """See the module. `tick` returns quickly; `report(what, detail, request)` receives what happened.
+
+    `flink` is Flink's command. `start(command)` runs it and appends its output to `log`.
+    """
 
     def __init__(
         self,
         *,
         record: JobRecord,
-        flink: Flink,
+        flink: Path,
+        stored: Snapshots,
         rest: FlinkRest,
         cluster: Cluster,
         addresses: tuple[str, ...],
-        state_dir: Path,
-        log_dir: Path,
+        start: Callable[[list[str]], subprocess.Popen[bytes]],
+        log: Path,
         report: Callable[[str, str, str | None], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.record = record
         self.running = False
-        self._flink, self._rest, self._cluster = flink, rest, cluster
+        self._flink, self._stored, self._rest, self._cluster = flink, stored, rest, cluster
         self._addresses = addresses
-        self._state_dir, self._log = state_dir, log_dir / "submit.log"
+        self._start, self._log = start, log
         self._report, self._clock = report, clock
         self._phase = Phase.LOOKING
         self._next_look = 0.0
@@ -108,7 +110,7 @@ class JobKeeper:
 
     @property
     def snapshot_directories(self) -> tuple[Path, Path]:
-        return self._flink.checkpoints / self.record.name, self._flink.savepoints / self.record.name
+        return self._stored.of(self.record.name)
 
     def ask(self, request: SubmitRequest) -> None:
         """Replace the job; the answer comes as a report with the request's id."""
@@ -185,8 +187,7 @@ class JobKeeper:
         deadline = self._clock() + SAVEPOINT_TIMEOUT_S
         trigger: str | None = None
         if job.is_running and self._request is not None and self._request.keep_state:
-            target = (self._flink.savepoints / self.record.name).as_uri()
-            trigger = self._rest.stop_with_savepoint(job.id, target)
+            trigger = self._rest.stop_with_savepoint(job.id, self.snapshot_directories[1].as_uri())
             self._report("stopping", f"job {job.id} with a savepoint", self._request_id)
         else:
             self._cancel(job.id)
@@ -259,7 +260,7 @@ class JobKeeper:
             allow_non_restored=bool(request and request.allow_non_restored),
         )
         self._log_offset = self._log.stat().st_size if self._log.exists() else 0
-        self._process = spawn(command, state_dir=self._state_dir, log=self._log, environ=self._flink.environ())
+        self._process = self._start(command)
         self._process_deadline = self._clock() + SUBMIT_TIMEOUT_S
         origin = f" from {snapshot.parent.name}/{snapshot.name}" if snapshot else " with empty state"
         self._report("submitting", f"{record.module} build {record.build}{origin}", self._request_id)
@@ -310,34 +311,6 @@ class JobKeeper:
         if running != self.running:
             self.running = running
             self._report("healthy" if running else "not running", f"job {self.record.id}", None)
-
-
-def run_command(
-    flink: Flink,
-    record: JobRecord,
-    *,
-    addresses: tuple[str, ...],
-    checkpoints: Path,
-    snapshot: Path | None,
-    allow_non_restored: bool = False,
-) -> list[str]:
-    """Return the `flink run` that submits the job; what a user would type on a cluster of their own."""
-    return [
-        str(flink.run_command),
-        "run",
-        "--detached",
-        *(["--fromSavepoint", snapshot.as_uri()] if snapshot else []),
-        *(["--allowNonRestoredState"] if snapshot and allow_non_restored else []),
-        # Per job, so that the newest snapshot found on disk is one of this job's.
-        f"-Dexecution.checkpointing.dir={checkpoints.as_uri()}",
-        "-pym",
-        record.module,
-        "-pyfs",
-        record.zip,
-        *addresses,
-        # The user's last, so that they win.
-        *record.arguments,
-    ]
 
 
 def _last_words(output: str) -> str:

@@ -6,15 +6,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from waypost.local import job as job_module
-from waypost.local.flink import Flink
-from waypost.local.flink_rest import FlinkUnavailable, Job
-from waypost.local.job import JobKeeper, SubmitRequest, run_command
-from waypost.local.state import JobRecord
+from waypost.flink.keeper import JobKeeper, SubmitRequest
+from waypost.flink.rest import FlinkUnavailable, Job
+from waypost.flink.submission import JobRecord, Snapshots, run_command
 
 OLD = "0" * 31 + "1"
 NEW = "0" * 31 + "2"
@@ -81,44 +78,32 @@ class FakeRun:
 
 
 class World:
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, tmp_path: Path) -> None:
         self.rest, self.cluster = FakeRest(), FakeCluster()
         self.now = 0.0
         self.lists_what_it_accepts = True
         self.commands: list[list[str]] = []
         self.reports: list[tuple[str, str, str | None]] = []
         self.answer: Callable[[], tuple[int, str]] = lambda: (0, f"Job has been submitted with JobID {NEW}")
-        self.log_dir = tmp_path / "logs"
-        self.log_dir.mkdir()
+        self.log = tmp_path / "submit.log"
         self.checkpoints = tmp_path / "checkpoints"
-        self.flink = Flink(
-            directory=tmp_path / "flink",
-            java_home=tmp_path,
-            log_dir=self.log_dir,
-            rest_port=1,
-            rpc_port=2,
-            blob_port=3,
-            connector_jars=(),
-            checkpoints=self.checkpoints,
-            savepoints=tmp_path / "savepoints",
-        )
-        monkeypatch.setattr(job_module, "spawn", self._spawn)
         self.keeper = JobKeeper(
             record=a_record("old"),
-            flink=self.flink,
+            flink=Path("flink"),
+            stored=Snapshots(checkpoints=self.checkpoints, savepoints=tmp_path / "savepoints"),
             rest=self.rest,  # type: ignore[arg-type]
             cluster=self.cluster,
             addresses=("--set", "kafka.bootstrap=k"),
-            state_dir=tmp_path,
-            log_dir=self.log_dir,
+            start=self._start,  # type: ignore[arg-type]
+            log=self.log,
             report=lambda *event: self.reports.append(event),
             clock=lambda: self.now,
         )
 
-    def _spawn(self, command: list[str], *, log: Path, **_: Any) -> FakeRun:
+    def _start(self, command: list[str]) -> FakeRun:
         self.commands.append(command)
         code, output = self.answer()
-        with log.open("a") as opened:
+        with self.log.open("a") as opened:
             opened.write(output + "\n")
         if code == 0 and self.lists_what_it_accepts:
             self.rest.listed.insert(0, a_running_job(NEW))
@@ -135,8 +120,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(tmp_path, monkeypatch)
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
 
 
 def a_record(build: str) -> JobRecord:
@@ -291,7 +276,7 @@ def test_the_users_settings_come_after_the_stacks_own(world: World) -> None:
     record = JobRecord(name="n", module="jobs.n", zip="/z", build="b", arguments=("--set", "kafka.bootstrap=mine"))
 
     command = run_command(
-        world.flink, record, addresses=("--set", "kafka.bootstrap=ours"), checkpoints=Path("/c"), snapshot=None
+        Path("flink"), record, addresses=("--set", "kafka.bootstrap=ours"), checkpoints=Path("/c"), snapshot=None
     )
 
     assert command[-4:] == ["--set", "kafka.bootstrap=ours", "--set", "kafka.bootstrap=mine"]

@@ -1,4 +1,4 @@
-"""The few calls of Flink's REST API that the local stack needs."""
+"""The few calls of Flink's REST API that a keeper needs."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class FlinkRest:
             data=json.dumps(body).encode() if body is not None else None,
             headers={"Content-Type": "application/json"},
         )
-        # No proxy, whatever the environment says: this is a neighbour on loopback.
+        # No proxy, whatever the environment says: this is a neighbour.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=self.timeout) as response:
