@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from waypost.demo.caller import Caller, CallFailed, call, pick
+from waypost.demo.caller import Caller, CallFailed, call
 from waypost.model.names import ServiceKey
 from waypost.wire.endpoint import Endpoint
 
@@ -26,26 +26,6 @@ def endpoints(**weights: int) -> dict[str, Endpoint]:
 class Told(list[dict[str, Any]]):
     def __call__(self, what: str, **fields: Any) -> None:
         self.append({"what": what, **fields})
-
-
-def test_an_instance_of_weight_zero_is_not_picked_while_there_are_others() -> None:
-    chance = random.Random(0)
-
-    assert {pick(endpoints(a=0, b=1, c=5), chance) for _ in range(200)} == {"b", "c"}
-
-
-def test_weights_of_zero_only_are_taken_as_equal() -> None:
-    chance = random.Random(0)
-
-    assert {pick(endpoints(a=0, b=0), chance) for _ in range(50)} == {"a", "b"}
-
-
-def test_a_failover_goes_elsewhere_or_nowhere() -> None:
-    chance = random.Random(0)
-
-    assert {pick(endpoints(a=1, b=1), chance, without="a") for _ in range(50)} == {"b"}
-    assert pick(endpoints(a=1), chance, without="a") is None
-    assert pick({}, chance) is None
 
 
 def test_a_failed_call_is_tried_once_more_at_another_endpoint() -> None:

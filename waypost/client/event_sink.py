@@ -139,6 +139,8 @@ class KafkaSink:
                     delivery_timeout_ms=timeout_ms,
                     request_timeout_ms=max(1, timeout_ms - 2),
                     bootstrap_timeout_ms=timeout_ms,
+                    # The client's own 30 s would outlast the lease of an instance after Kafka is back.
+                    reconnect_backoff_max_ms=1_000,
                     # A topic made by accident would lack the settings the job relies on.
                     allow_auto_create_topics=False,
                 )

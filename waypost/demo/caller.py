@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from waypost.client.copies import EndpointEvent, EventKind
+from waypost.client.pick import pick
 from waypost.client.routes import RouteReader
 from waypost.demo.lifeline import die_with
 from waypost.demo.lines import Tell, teller
@@ -74,15 +75,6 @@ def call(service: ServiceKey, instance: str, endpoint: Endpoint) -> None:
         raise CallFailed("answered by somebody else")
 
 
-def pick(endpoints: Mapping[str, Endpoint], chance: random.Random, without: str = "") -> str | None:
-    """Return an instance, by weight; None when there is none. A table of zero weights is taken as equal ones."""
-    candidates = [instance for instance in sorted(endpoints) if instance != without]
-    if not candidates:
-        return None
-    weights = [endpoints[instance].weight for instance in candidates]
-    return chance.choices(candidates, weights if any(weights) else None)[0]
-
-
 class Caller:
     """One call and its failover, by what the table says at that moment."""
 
@@ -101,7 +93,7 @@ class Caller:
         """Call the service, with one failover."""
         with self._lock:
             self._calls += 1
-        tried = ""
+        tried: set[str] = set()
         for attempt in (1, 2):
             # Looked up anew: the failover sees a newer table than the first try, if there is one.
             endpoints = self._table(service)
@@ -119,7 +111,8 @@ class Caller:
                     attempt=attempt,
                     reason=str(failure),
                 )
-            tried = instance or ""
+            if instance is not None:
+                tried.add(instance)
 
 
 class Reader:
