@@ -4,13 +4,16 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo up down status job-zip submit test test-fast lint lock ci clean
+.PHONY: help setup containers demo up down status job-zip submit test test-fast compose-up compose-down compose-test lint lock ci clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## system packages, .venv and jars; cached by version
 	@scripts/setup.sh
+
+containers:  ## what the tests of the compose file need; cached by version
+	@scripts/containers.sh
 
 demo: setup  ## the whole thing on this machine: real servers, a fleet, measured figures
 	@$(BIN)/waypost demo
@@ -30,11 +33,20 @@ job-zip: setup  ## dist/waypost-job.zip: what `flink run -pyfs` takes
 submit: setup  ## replace the running job by this tree's code, with its state
 	@$(BIN)/waypost submit
 
-test: setup lint  ## everything: linters, types, layers, then all three floors of tests
+test: setup containers lint  ## everything: linters, types, layers, then all floors of tests
 	@$(BIN)/python -m pytest -m "" --durations=10
 
 test-fast: setup  ## seconds: no Java, no servers
 	@$(BIN)/python -m pytest
+
+compose-up:  ## docker-compose.yml: build, start, wait until all of it is healthy
+	@scripts/compose.sh up
+
+compose-down:  ## stop what `make compose-up` started, and delete its data
+	@scripts/compose.sh down
+
+compose-test: setup containers  ## the docker-compose cluster: builds the images, runs it with each compose
+	@$(BIN)/python -m pytest -m compose --durations=10
 
 lint: setup  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

@@ -7,22 +7,9 @@
 #   PYTHON          the interpreter for .venv (default: the system's python3.11, then python3 3.10-3.12)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-SECONDS=0
-say()  { printf 'setup %3ds  %s\n' "$SECONDS" "$*"; }
-quietly() {  # run; show the output only when it fails
-  local log status=0
-  log="$(mktemp)"
-  "$@" >"$log" 2>&1 || status=$?
-  if [ "$status" != 0 ]; then cat "$log" >&2; fi
-  rm -f "$log"
-  return "$status"
-}
-fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
-
-: "${HOME:=$(getent passwd "$(id -u)" | cut -d: -f6)}"
-export HOME
-cache="${WAYPOST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/waypost}"
+me=setup
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
 stamp_file=".venv/.waypost-setup"
 
 # --- what is on the machine -------------------------------------------------------------------

@@ -34,6 +34,6 @@ def parse_settings(text: str, origin: str) -> dict[str, str]:
         raise SettingsError(f"{origin} is no YAML: {error}") from error
     if entries in (None, ""):
         return {}
-    if not isinstance(entries, dict) or not all(isinstance(value, str) for value in entries.values()):
+    if not isinstance(entries, dict) or not all(v and isinstance(v, str) for v in entries.values()):
         raise SettingsError(f"{origin} must be lines of the form `key: value`, e.g. `heartbeat.timeout: 10 s`")
     return {str(key): value for key, value in entries.items()}
