@@ -181,6 +181,8 @@ class Bench:
         job = self._job()
         process = self.load("backlog", fleet, "--count", count)
         written = json.loads(process.communicate()[0])
+        read_so_far(self.stack.flink_rest, job, HEARTBEATS)  # only asking makes the JobManager ask for new values
+        time.sleep(1.5)
         end, at = self._end_of_heartbeats(), time.monotonic()
         start = read_so_far(self.stack.flink_rest, job, HEARTBEATS)
         meter = Meter(self._pids())
