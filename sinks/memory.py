@@ -13,7 +13,18 @@ from itertools import count
 
 from sinks.publication import log_fields, meta_fields, require_sense
 from waypost.errors import StoreUnavailable
-from waypost.model.fencing import Fenced, NeedSnapshot, NotOpen, Opened, Outcome, StoredMeta, WriterId, Written
+from waypost.model.fencing import (
+    NOBODY,
+    Fenced,
+    NeedSnapshot,
+    NotOpen,
+    Opened,
+    Outcome,
+    StoredMeta,
+    TablePart,
+    WriterId,
+    Written,
+)
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import ChangeOp, Publication
 from waypost.wire.changes import encode_change
@@ -29,6 +40,7 @@ class StoredService:
     meta: dict[str, str] = field(default_factory=dict)
     instances: dict[str, str] = field(default_factory=dict)
     log: list[dict[str, str]] = field(default_factory=list)
+    listed: bool = True
 
 
 class MemoryRouteStore:
@@ -57,14 +69,14 @@ class MemoryRouteStore:
             self._epoch = 0
             self._generation = None
 
-    def open(self, writer: WriterId, now_ms: int) -> Opened | Fenced:
+    def open(self, writer: WriterId, now_ms: int, above: int = 0) -> Opened | Fenced:
         with self._lock:
             self._require_available()
             owner = self._owner
             if owner is not None and owner.job_id == writer.job_id and owner.attempt > writer.attempt:
                 return Fenced(owner, self._epoch)
-            if owner != writer:
-                self._epoch = self._last_epoch = max(self._epoch + 1, self._last_epoch + 1, now_ms)
+            if owner != writer or self._epoch <= above:
+                self._epoch = self._last_epoch = max(self._epoch + 1, self._last_epoch + 1, now_ms, above + 1)
                 self._owner = writer
             if self._generation is None:
                 self._generation = f"life-{next(_lives)}"
@@ -78,12 +90,21 @@ class MemoryRouteStore:
     def meta(self, service: ServiceKey) -> StoredMeta | None:
         with self._lock:
             self._require_available()
-            stored = self.services.get(service)
-            if stored is None:
-                return None
-            meta = stored.meta
-            return StoredMeta(
-                int(meta["revision"]), int(meta["epoch"]), meta["digest"], int(meta["event_time"]), meta["position"]
+            return _stored_meta(self.services.get(service))
+
+    def part(self, service: ServiceKey, cursor: str, count: int) -> TablePart:
+        with self._lock:
+            self._require_available()
+            stored = self.services.get(service) or StoredService(listed=False)
+            # Behind an id and not at a number: what goes away meanwhile must not hide what stays.
+            rest = sorted(entry for entry in stored.route.items() if cursor == "0" or f">{entry[0]}" > cursor)
+            return TablePart(
+                meta=_stored_meta(stored),
+                endpoints=len(stored.route),
+                known=len(stored.instances),
+                listed=stored.listed,
+                entries=tuple(rest[:count]),
+                cursor=f">{rest[count - 1][0]}" if len(rest) > count else "0",
             )
 
     def publish(self, publication: Publication, epoch: int, now_ms: int) -> Outcome:
@@ -104,6 +125,7 @@ class MemoryRouteStore:
                 _merge(stored.instances, publication.instances)
                 stored.meta.update(meta_fields(publication, epoch, now_ms))
                 stored.log.append(log_fields(publication))
+                stored.listed = True
             self.changes.append(encode_change(publication))
             return Written()
 
@@ -112,8 +134,10 @@ class MemoryRouteStore:
             return NotOpen()
         if epoch != self._epoch:
             return Fenced(self._owner, self._epoch)
-        stored = self.services.get(publication.service)
-        revision = int(stored.meta["revision"]) if stored is not None else 0
+        stored = _stored_meta(self.services.get(publication.service))
+        if stored is not None and stored.epoch > epoch:
+            return Fenced(NOBODY, stored.epoch)
+        revision = stored.revision if stored is not None else 0
         if publication.op is ChangeOp.SNAPSHOT:
             return NeedSnapshot(revision) if publication.revision <= revision else None
         return NeedSnapshot(revision) if publication.base != revision else None
@@ -121,6 +145,20 @@ class MemoryRouteStore:
     def _require_available(self) -> None:
         if not self.available:
             raise StoreUnavailable("the store was told to be unavailable")
+
+
+def _stored_meta(stored: StoredService | None) -> StoredMeta | None:
+    meta = {} if stored is None else stored.meta
+    if "revision" not in meta:
+        return None
+    return StoredMeta(
+        int(meta["revision"]),
+        int(meta["epoch"]),
+        meta["digest"],
+        int(meta["event_time"]),
+        meta["position"],
+        int(meta["endpoints"]),
+    )
 
 
 def _merge(entries: dict[str, str], changes: Mapping[str, str | None]) -> None:

@@ -22,7 +22,17 @@ from sinks.publication import log_fields, meta_fields, require_sense
 from waypost.client.connection import connect, text
 from waypost.client.keys import DEFAULT_PREFIX, Keys
 from waypost.errors import PublicationRefused, StoreUnavailable
-from waypost.model.fencing import Fenced, NeedSnapshot, NotOpen, Opened, Outcome, StoredMeta, WriterId, Written
+from waypost.model.fencing import (
+    Fenced,
+    NeedSnapshot,
+    NotOpen,
+    Opened,
+    Outcome,
+    StoredMeta,
+    TablePart,
+    WriterId,
+    Written,
+)
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Publication
 from waypost.wire.changes import encode_change
@@ -62,6 +72,7 @@ class _Script:
 
 _OPEN = _Script("open")
 _PUBLISH = _Script("publish")
+_PART = _Script("part")
 
 
 class RedisRouteStore:
@@ -85,13 +96,13 @@ class RedisRouteStore:
         self._log_maxlen = log_maxlen
         self._last_epoch = 0
 
-    def open(self, writer: WriterId, now_ms: int) -> Opened | Fenced:
+    def open(self, writer: WriterId, now_ms: int, above: int = 0) -> Opened | Fenced:
         # A wiped store has forgotten its last epoch; this process has not, whatever its clock says now.
         reply = self._run(
             f"opening the route tables for job {writer.job_id}, attempt {writer.attempt}",
             _OPEN,
             [self._keys.epoch, self._keys.generation],
-            [writer.job_id, writer.attempt, now_ms, self._last_epoch + 1, secrets.token_hex(8)],
+            [writer.job_id, writer.attempt, now_ms, self._last_epoch + 1, secrets.token_hex(8), above],
         )
         if reply[0] == "FENCED":
             return _fenced(reply)
@@ -107,18 +118,28 @@ class RedisRouteStore:
 
     def meta(self, service: ServiceKey) -> StoredMeta | None:
         try:
-            values: Any = self._redis.hmget(
-                self._keys.meta(service), ["revision", "epoch", "digest", "event_time", "position"]
-            )
+            values: Any = self._redis.hmget(self._keys.meta(service), _META)
         except (RedisError, OSError) as error:
             raise _failure(f"reading meta of {service}", error) from error
-        revision, epoch, digest, event_time, position = map(text, values)
-        if not revision:
-            return None
+        return _stored_meta(values)
+
+    def part(self, service: ServiceKey, cursor: str, count: int) -> TablePart:
+        keys = self._keys
+        names = [keys.route(service), keys.meta(service), keys.instances(service), keys.services]
         try:
-            return StoredMeta(int(revision), int(epoch or 0), digest, int(event_time or 0), position)
-        except ValueError:  # not ours; whatever it is, the next publication replaces it
-            return StoredMeta(0, 0, "", 0, "")
+            reply: Any = _PART.run(self._redis, names, [str(service), cursor, count])
+        except (RedisError, OSError) as error:
+            raise _failure(f"reading the table of {service}", error) from error
+        # Whatever is there that is no text is not ours, and shows as damage.
+        flat = [part.decode(errors="replace") if isinstance(part, bytes) else part for part in reply[5]]
+        return TablePart(
+            meta=_stored_meta(reply[4]),
+            endpoints=int(reply[1]),
+            known=int(reply[2]),
+            listed=bool(reply[3]),
+            entries=tuple(zip(flat[::2], flat[1::2], strict=True)),
+            cursor=text(reply[0]),
+        )
 
     def publish(self, publication: Publication, epoch: int, now_ms: int) -> Outcome:
         require_sense(publication)
@@ -177,6 +198,20 @@ class RedisRouteStore:
             return [text(part) for part in script.run(self._redis, keys, arguments)]
         except (RedisError, OSError) as error:
             raise _failure(doing, error) from error
+
+
+_META = ["revision", "epoch", "digest", "event_time", "position", "endpoints"]
+"""The fields of `StoredMeta`; `lua/part.lua` names the same."""
+
+
+def _stored_meta(values: list[Any]) -> StoredMeta | None:
+    try:
+        revision, epoch, digest, event_time, position, endpoints = map(text, values)
+        if not revision:
+            return None
+        return StoredMeta(int(revision), int(epoch or 0), digest, int(event_time or 0), position, int(endpoints or 0))
+    except ValueError:  # not ours; whatever it is, the next publication replaces it
+        return StoredMeta(0, 0, "", 0, "", 0)
 
 
 _REFUSALS = ("WRONGTYPE", "ERR")

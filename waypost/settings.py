@@ -107,9 +107,18 @@ class Routes:
     audit_ms: int = _setting(
         5_000,
         "ms",
-        "how often each service asks whether the store was wiped; a table is back within this and its writing time",
+        "how often each service asks whether the store was wiped, and has its table compared with state; "
+        "a wiped or damaged one is back within this and its writing time, unless the budget below says later",
         100,
         600_000,
+    )
+    audit_percent: int = _setting(
+        5,
+        "%",
+        "part of the time that comparing tables may take: 10,000 instances need about 1 %; doubled, fleets too large "
+        "for it are compared twice as often, and changes wait longer",
+        1,
+        50,
     )
     settle_ms: int = _setting(
         250, "ms", "after a restore, quiet time between reaching the stored position and the first snapshot", 10, 60_000

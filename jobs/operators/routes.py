@@ -11,25 +11,39 @@ After a start or restore, each service is first compared with the store:
     the store is behind the log we folded    write a snapshot above the stored revision
     the store is ahead                       wait until the log has brought us there (at most `catch_up_ms`)
 
-so no reader sees a table move back in time.
+so no reader sees a table move back in time. From then on the audit (`jobs.operators.audit`) compares each table again
+and again; a damaged one is healed by a snapshot.
 """
 
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyflink.common import Row
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 
+from jobs.operators.audit import Audited, TableAudit
 from jobs.operators.keyed_state import KeyedServiceStore
 from jobs.operators.outputs import dead_letter
 from schemas.flink_types import REGISTRATION
 from waypost.errors import FencedError, PublicationRefused, StoreUnavailable
 from waypost.model.events import LeaseFact, LeaseTransition
-from waypost.model.fencing import Fenced, NeedSnapshot, NotOpen, Opened, RouteStore, StoredMeta, WriterId, Written
+from waypost.model.fencing import (
+    NOBODY,
+    Fenced,
+    NeedSnapshot,
+    NotOpen,
+    Opened,
+    RouteStore,
+    StoredMeta,
+    WriterId,
+    Written,
+)
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import format_digest
 from waypost.model.service import ServiceFold
@@ -58,6 +72,9 @@ _PURGE_MS = 3_600_000
 _MAX_LAG_MS = 1_000
 """Longest time writes of a service are gathered when the job lags behind the log."""
 
+_AUDIT_JITTER = (0.8, 1.0)
+"""Which part of `audit_ms` passes between two audits of a service."""
+
 _MAX_SNAPSHOTS = 3
 """Snapshots tried in one go when somebody else keeps writing the same service."""
 
@@ -77,16 +94,25 @@ class _Live:
     settled: int = 0
     next_audit: int = 0
     next_purge: int = 0
+    audited: Audited = field(default_factory=Audited)
 
 
 class RouteFold(KeyedProcessFunction):
     """Input: ROUTE_INPUT rows keyed by service. Output: records of the audit log; dead letters on the side."""
 
-    def __init__(self, registry: str, heartbeat: str, routes: Routes, connect: Callable[[], RouteStore]) -> None:
+    def __init__(
+        self,
+        registry: str,
+        heartbeat: str,
+        routes: Routes,
+        connect: Callable[[], RouteStore],
+        stopwatch: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._registry = registry
         self._heartbeat = heartbeat
         self._routes = routes
         self._connect = connect
+        self._stopwatch = stopwatch
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self._state = KeyedServiceStore(runtime_context)
@@ -99,6 +125,7 @@ class RouteFold(KeyedProcessFunction):
         self._checked = 0
         self._away_until = 0
         self._live: dict[str, _Live] = {}
+        self._table_audit = TableAudit(self._routes.audit_percent, self._stopwatch)
 
     # -- input -----------------------------------------------------------------------------------------
 
@@ -135,12 +162,15 @@ class RouteFold(KeyedProcessFunction):
         if live.timer <= timestamp:
             live.timer = 0
         if now >= live.next_audit:
-            live.next_audit = now + self._routes.audit_ms
+            # Never quite the same, so that services that came together do not stay together.
+            live.next_audit = now + int(self._routes.audit_ms * random.uniform(*_AUDIT_JITTER))
             ctx.timer_service().register_processing_time_timer(live.next_audit)
-            self._audit(ctx, now)
+            self._look_for_wipe(ctx, now)
+            self._table_audit.begin(live.audited, now)
             if now >= live.next_purge:
                 live.next_purge = now + _PURGE_MS
                 fold.purge(self._state.header.event_time)
+        self._audit(fold, live, ctx, now)
         yield from self._publish(service, fold, ctx, now)
         self._state.save()
 
@@ -173,6 +203,7 @@ class RouteFold(KeyedProcessFunction):
             yield from self._announce(now)
             if live.epoch != self._opened.epoch:
                 live.in_sync, live.epoch = False, self._opened.epoch
+                live.audited.stored = None
             if not live.in_sync and not self._compare(fold, live, now):
                 live.not_before = now + self._routes.settle_ms
                 self._later(ctx, live, now, live.not_before)
@@ -206,9 +237,13 @@ class RouteFold(KeyedProcessFunction):
             if plan is None:
                 return
             epoch = self._opened.epoch
+            # Until the answer is here nobody knows what the store holds.
+            stored, live.audited.stored = live.audited.stored, None
             outcome = self._store.publish(plan.publication, epoch, now)
             if isinstance(outcome, Written):
                 fold.done(plan)
+                live.audited.stored = stored
+                live.audited.wrote(plan.publication, epoch)
                 live.wrote = now
                 key = str(plan.publication.service).encode()
                 for record in encode_route_changes(plan.publication, epoch):
@@ -216,10 +251,17 @@ class RouteFold(KeyedProcessFunction):
                 return
             if isinstance(outcome, NeedSnapshot):
                 plan = fold.plan(above=max(outcome.stored_revision, 1))
-            elif isinstance(outcome, NotOpen) or outcome.epoch < epoch or outcome.owner == self._writer:
+            elif (
+                isinstance(outcome, NotOpen)
+                or outcome.epoch < epoch
+                or outcome.owner == self._writer
+                or outcome.owner == NOBODY
+            ):
                 # Wiped, or back from an older copy that remembers an earlier writer, or another subtask of ours found
-                # that first: it is ours to take again, and every service has to be compared with it.
-                self._take_over(now)
+                # that first, or somebody wrote a higher epoch into this table: it is ours to take again, and every
+                # service has to be compared with it.
+                scribbled = isinstance(outcome, Fenced) and outcome.owner == NOBODY
+                self._take_over(now, above=outcome.epoch if scribbled else 0)
                 if self._passive:
                     return
                 yield from self._announce(now)
@@ -238,8 +280,8 @@ class RouteFold(KeyedProcessFunction):
             self._announced = self._opened.epoch
             yield Row(b"_restart", encode_restart(self._writer, self._opened.epoch, now))
 
-    def _take_over(self, now: int) -> None:
-        opened = self._store.open(self._writer, now)
+    def _take_over(self, now: int, above: int = 0) -> None:
+        opened = self._store.open(self._writer, now, above)
         if isinstance(opened, Fenced):
             self._refused(opened)
             return
@@ -274,6 +316,8 @@ class RouteFold(KeyedProcessFunction):
             if not self._caught_up(fold, live, stored, now):
                 return False
             pending.snapshot = True
+        elif stored is not None:
+            live.audited.stored = replace(stored, endpoints=header.endpoints)
         live.in_sync = True
         live.caught_up, live.give_up, live.settled = None, 0, 0
         return True
@@ -298,7 +342,25 @@ class RouteFold(KeyedProcessFunction):
         live.settled = live.settled or now + self._routes.settle_ms
         return now >= live.settled
 
-    def _audit(self, ctx: KeyedProcessFunction.Context, now: int) -> None:
+    def _audit(self, fold: ServiceFold, live: _Live, ctx: KeyedProcessFunction.Context, now: int) -> None:
+        """Compare a part of the table with what was written, when its turn has come; ask for a snapshot if it differs.
+
+        The cause named is the newest registration record: the table that is restored is the one it made.
+        """
+        if self._opened is None or self._passive or now < max(self._away_until, live.not_before):
+            return
+        try:
+            found = self._table_audit.step(self._store, fold.service, live.audited, now)
+        except StoreUnavailable as error:
+            self._away(ctx, error)
+            return
+        if live.audited.slot:
+            ctx.timer_service().register_processing_time_timer(live.audited.slot)
+        if found:
+            log.warning("service=%s is damaged in the store (%s): writing it again", fold.service, found)
+            fold.ask_for_snapshot(Cause(self._registry, *self._state.header.position.registry[1:]))
+
+    def _look_for_wipe(self, ctx: KeyedProcessFunction.Context, now: int) -> None:
         """Notice a wiped store: its generation is another one, or none."""
         if self._opened is None or self._passive or now < max(self._checked + _GENERATION_CHECK_MS, self._away_until):
             return
@@ -308,8 +370,11 @@ class RouteFold(KeyedProcessFunction):
                 log.warning("the store was wiped: writing every table again")
                 self._opened = None
         except StoreUnavailable as error:
-            self._away_until = ctx.timer_service().current_processing_time() + self._routes.retry_ms
-            log.warning("store away: %s", error)
+            self._away(ctx, error)
+
+    def _away(self, ctx: KeyedProcessFunction.Context, error: StoreUnavailable) -> None:
+        self._away_until = ctx.timer_service().current_processing_time() + self._routes.retry_ms
+        log.warning("store away: %s", error)
 
     def _later(self, ctx: KeyedProcessFunction.Context, live: _Live, now: int, at: int) -> None:
         """Come back at `at`. An earlier timer that is already set will look at the clock again and do."""

@@ -2,6 +2,7 @@
 --
 -- KEYS  1 epoch (hash)  2 generation (string)
 -- ARGV  1 job id  2 attempt  3 now, ms  4 lowest epoch allowed  5 a fresh generation name
+--       6 an epoch found in a table, which the answer must be above
 -- Returns {'OPENED', epoch, generation} or {'FENCED', job id, attempt, epoch}.
 
 local stored = redis.call('HMGET', KEYS[1], 'epoch', 'job_id', 'attempt')
@@ -11,13 +12,13 @@ if epoch and job == ARGV[1] then
   if tonumber(attempt) > tonumber(ARGV[2]) then
     return {'FENCED', job, attempt, epoch}
   end
-  if tonumber(attempt) == tonumber(ARGV[2]) then
+  if tonumber(attempt) == tonumber(ARGV[2]) and tonumber(epoch) > tonumber(ARGV[6]) then
     redis.call('SET', KEYS[2], ARGV[5], 'NX')
     return {'OPENED', epoch, redis.call('GET', KEYS[2])}
   end
 end
 
-local mine = math.max(tonumber(ARGV[3]), tonumber(ARGV[4]))
+local mine = math.max(tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6]) + 1)
 if epoch then
   mine = math.max(mine, tonumber(epoch) + 1)
 end

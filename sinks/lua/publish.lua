@@ -23,14 +23,18 @@ if owner[1] ~= request.epoch then
   return {'FENCED', owner[2], owner[3], owner[1]}
 end
 
-local meta = redis.call('HMGET', KEYS[2], 'revision', 'epoch')
-if meta[2] and (tonumber(meta[2]) or 0) > tonumber(request.epoch) then
-  -- The epoch key was lost and this writer's clock is behind the one that wrote the table; who that was is unknown.
-  return {'FENCED', '', '-1', meta[2]}
+-- What somebody scribbled there counts as nothing, and is overwritten.
+local function whole(text)
+  return text and text:match('^%d+$') and tonumber(text) < 9007199254740992 and text or '0'
 end
 
--- What somebody else scribbled there counts as nothing, and is overwritten.
-local stored = tonumber(meta[1] or '0') and meta[1] or '0'
+local meta = redis.call('HMGET', KEYS[2], 'revision', 'epoch')
+local stored, written_in = whole(meta[1]), whole(meta[2])
+if tonumber(written_in) > tonumber(request.epoch) then
+  -- Who wrote that is unknown: the epoch key was lost and this writer's clock is behind, or somebody edited meta.
+  return {'FENCED', '', '-1', written_in}
+end
+
 if request.op == 'snapshot' then
   if revision <= tonumber(stored) then
     return {'NEED_SNAPSHOT', stored}

@@ -22,7 +22,18 @@ from sinks.memory import MemoryRouteStore
 from sinks.redis_routes import RedisRouteStore
 from waypost.client.keys import Keys
 from waypost.errors import PublicationRefused, StoreUnavailable
-from waypost.model.fencing import Fenced, NeedSnapshot, NotOpen, Opened, RouteStore, WriterId, Written
+from waypost.model.fencing import (
+    NOBODY,
+    Fenced,
+    NeedSnapshot,
+    NotOpen,
+    Opened,
+    RouteStore,
+    StoredMeta,
+    TablePart,
+    WriterId,
+    Written,
+)
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer, ChangeOp, Publication, digest
 from waypost.model.stamp import Cause
@@ -88,10 +99,16 @@ class MemorySubject:
     def wipe(self) -> None:
         self.store.wipe()
 
+    def edit_meta(self, **fields: str) -> None:
+        self.store.services[PAY].meta.update(fields)
+
+    def unlist(self) -> None:
+        self.store.services[PAY].listed = False
+
     def view(self) -> View:
         services = {str(k): v for k, v in self.store.services.items()}
         return View(
-            services=set(services),
+            services={k for k, v in services.items() if v.listed},
             routes={k: dict(v.route) for k, v in services.items() if v.route},
             metas={k: dict(v.meta) for k, v in services.items()},
             instances={k: dict(v.instances) for k, v in services.items() if v.instances},
@@ -109,6 +126,12 @@ class RedisSubject:
 
     def wipe(self) -> None:
         self.client.flushall()
+
+    def edit_meta(self, **fields: str) -> None:
+        self.client.hset(Keys().meta(PAY), mapping=fields)
+
+    def unlist(self) -> None:
+        self.client.srem(Keys().services, str(PAY))
 
     def view(self) -> View:
         keys = Keys()
@@ -436,6 +459,92 @@ HOSTILE = (
 )
 
 
+def all_parts(store: RouteStore, count: int) -> list[TablePart]:
+    parts = [store.part(PAY, "0", count)]
+    while parts[-1].cursor != "0":
+        parts.append(store.part(PAY, parts[-1].cursor, count))
+    return parts
+
+
+class TestWhatAnAuditReads:
+    def test_nothing_of_a_service_nobody_published(self, store: RouteStore) -> None:
+        opened(store)
+
+        assert store.part(PAY, "0", 10) == TablePart(None, 0, 0, False, (), "0")
+
+    def test_everything_that_was_published(self, store: RouteStore) -> None:
+        epoch = opened(store)
+        routes = {f"i-{n}": endpoint(n + 1, zone="å") for n in range(3)}
+        publication = a_snapshot(R1, routes, instances={**routes, "down": endpoint()})
+        assert store.publish(publication, epoch, T0) == Written()
+
+        part = store.part(PAY, "0", 1_000)
+
+        assert dict(part.entries) == routes
+        assert (part.endpoints, part.known, part.listed, part.cursor) == (3, 4, True, "0")
+        assert part.meta == store.meta(PAY)
+        assert part.meta == StoredMeta(R1, epoch, f"{digest(routes):016x}", T0, f"{T0}:0:1", 3)
+
+    def test_large_tables_come_in_parts_that_together_are_whole(self, store: RouteStore) -> None:
+        epoch = opened(store)
+        routes = {f"i-{n}": endpoint(n + 1, zone="a" * 64) for n in range(700)}
+        assert store.publish(a_snapshot(R1, routes), epoch, T0) == Written()
+
+        parts = all_parts(store, 100)
+
+        assert len(parts) > 1
+        assert dict(entry for part in parts for entry in part.entries) == routes
+        assert {part.endpoints for part in parts} == {700}
+
+    def test_an_entry_that_stays_is_read_whatever_goes_away_meanwhile(self, store: RouteStore) -> None:
+        epoch = opened(store)
+        routes = {f"i-{n:03}": endpoint(n + 1, zone="a" * 64) for n in range(700)}
+        assert store.publish(a_snapshot(R1, routes), epoch, T0) == Written()
+
+        first = store.part(PAY, "0", 100)
+        gone: dict[str, str | None] = dict.fromkeys([instance for instance, _ in first.entries][:90])
+        assert store.publish(a_delta(R1, R1 + 1, gone), epoch, T0) == Written()
+        found, cursor = dict(first.entries), first.cursor
+        while cursor != "0":
+            part = store.part(PAY, cursor, 100)
+            found.update(part.entries)
+            cursor = part.cursor
+
+        assert routes.keys() - gone.keys() <= found.keys()
+
+    def test_a_service_that_is_not_listed(self, store: RouteStore, subject: Subject) -> None:
+        epoch = opened(store)
+        assert store.publish(a_snapshot(R1, {"a": endpoint()}), epoch, T0) == Written()
+        subject.unlist()
+
+        assert not store.part(PAY, "0", 10).listed
+        assert store.publish(a_snapshot(R1 + 1, {"a": endpoint()}), epoch, T0) == Written()
+        assert store.part(PAY, "0", 10).listed
+
+
+class TestTablesOfAHigherEpoch:
+    def test_they_are_not_overwritten_before_an_epoch_above_theirs_was_taken(
+        self, store: RouteStore, subject: Subject
+    ) -> None:
+        epoch = opened(store)
+        assert store.publish(a_snapshot(R1, {"a": endpoint()}), epoch, T0) == Written()
+        subject.edit_meta(epoch=str(epoch + 1_000))
+
+        assert store.publish(a_snapshot(R1 + 1, {}), epoch, T0) == Fenced(NOBODY, epoch + 1_000)
+        higher = store.open(WRITER, T0, above=epoch + 1_000)
+
+        assert isinstance(higher, Opened)
+        assert higher.epoch == epoch + 1_001
+        assert store.publish(a_snapshot(R1 + 1, {}), higher.epoch, T0) == Written()
+
+    def test_other_subtasks_share_the_epoch_that_was_taken(self, store: RouteStore) -> None:
+        epoch = opened(store)
+        first = store.open(WRITER, T0, above=epoch + 5)
+        second = store.open(WRITER, T0, above=epoch + 5)
+
+        assert first == second == store.open(WRITER, T0)
+
+
 class TestTexts:
     @pytest.mark.parametrize("text", HOSTILE)
     def test_hostile_metadata_survives_byte_for_byte(self, store: RouteStore, subject: Subject, text: str) -> None:
@@ -558,6 +667,7 @@ def every_call(store: RouteStore) -> list[Callable[[], object]]:
         lambda: store.open(WriterId(JOB, 0), T0),
         store.generation,
         lambda: store.meta(PAY),
+        lambda: store.part(PAY, "0", 10),
         lambda: store.publish(a_delta(0, R1, {"a": endpoint()}), T0, T0),
     ]
 
@@ -666,6 +776,8 @@ class TestRealServersFail:
 
         with pytest.raises(PublicationRefused):
             subject.store.meta(PAY)
+        with pytest.raises(PublicationRefused):
+            subject.store.part(PAY, "0", 10)
 
         subject.close()
 
@@ -689,6 +801,24 @@ class TestRealServersFail:
 
         assert behind.publish(a_snapshot(R1 + 1, {}), lower, T0) == Fenced(WriterId("", -1), epoch)
         assert subject.client.hkeys(Keys().route(PAY)) == ["a"]
+        subject.close()
+
+    @pytest.mark.parametrize("scribble", ["", "x", "1e300", "inf", "-5", "9007199254740992", "\udcff"])
+    def test_what_somebody_scribbled_into_meta_is_overwritten(self, valkey_server: Server, scribble: str) -> None:
+        subject = RedisSubject(valkey_server)
+        epoch = opened(subject.store)
+        assert subject.store.publish(a_delta(0, R1, {"a": endpoint()}), epoch, T0) == Written()
+        scribbled = scribble.encode(errors="surrogateescape")
+        subject.client.hset(Keys().meta(PAY), mapping={"revision": scribbled, "epoch": scribbled, "digest": scribbled})
+        subject.client.hset(Keys().route(PAY), "a", scribbled)
+
+        part = subject.store.part(PAY, "0", 10)
+        assert part.meta is None or part.meta.revision != R1
+        assert subject.store.publish(a_snapshot(R1 + 1, {"a": endpoint()}), epoch, T0) == Written()
+
+        stored = subject.store.meta(PAY)
+        assert stored is not None
+        assert (stored.revision, stored.epoch) == (R1 + 1, epoch)
         subject.close()
 
     def test_streams_are_trimmed(self, valkey_server: Server) -> None:

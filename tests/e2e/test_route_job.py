@@ -11,14 +11,14 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.log_writer import HEARTBEAT, REGISTRY, LogWriter
-from tests.e2e.tables import Tables, eventually
+from tests.e2e.tables import PREFIX, Tables, eventually
 from waypost.local.state import Stack, load_stack
 
 SHARDS = 128
@@ -294,6 +294,37 @@ def test_a_wiped_redis_gets_every_table_back(log: LogWriter, tables: Tables) -> 
     assert all(tables.revision(s) > revisions[s] for s in services)
     log.event("wiped-a", op="deregister", instance="wiped-a-0")
     eventually(lambda: len(tables.ids("wiped-a")) == 19)
+
+
+DAMAGE: dict[str, Callable[[Any, str, str], object]] = {
+    "field changed": lambda redis, key, _: redis.hset(f"{key}:route", "d3", '{"address":"6.6.6.6","port":1}'),
+    "field deleted": lambda redis, key, _: redis.hdel(f"{key}:route", "d3"),
+    "field added": lambda redis, key, _: redis.hset(f"{key}:route", "d99", '{"address":"6.6.6.6","port":1}'),
+    "route deleted": lambda redis, key, _: redis.delete(f"{key}:route"),
+    "meta deleted": lambda redis, key, _: redis.delete(f"{key}:meta"),
+    "revision raised": lambda redis, key, _: redis.hincrby(f"{key}:meta", "revision", 5_000),
+    "epoch raised": lambda redis, key, _: redis.hincrby(f"{key}:meta", "epoch", 5_000),
+    "digest edited": lambda redis, key, _: redis.hset(f"{key}:meta", "digest", "0" * 16),
+    "taken off the list": lambda redis, _, service: redis.srem(f"{PREFIX}services", f"default/{service}"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_table_damaged_by_hand_is_healed(log: LogWriter, tables: Tables, what: str) -> None:
+    service = f"damaged-{what.replace(' ', '-')}"
+    for n in range(20):
+        last = log.register(service, f"d{n}", 11_500 + n)
+    eventually(lambda: tables.answer(last))
+    key, revision = f"{PREFIX}{{default/{service}}}", tables.revision(service)
+    before = {part: tables.redis.hgetall(f"{key}:{part}") for part in ("route", "instances")}
+
+    DAMAGE[what](tables.redis, key, service)
+
+    above = revision + (5_000 if what == "revision raised" else 0)
+    healed = eventually(lambda: tables.revision(service) > above and tables.redis.hgetall(f"{key}:meta"))
+    assert healed["rule"] == "resync"
+    assert {part: tables.redis.hgetall(f"{key}:{part}") for part in before} == before
+    assert tables.redis.sismember(f"{PREFIX}services", f"default/{service}")
 
 
 def assert_revisions_never_go_back(tables: Tables, after: str) -> None:

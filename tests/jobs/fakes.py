@@ -18,7 +18,7 @@ from pyflink.datastream.state import MapStateDescriptor, StateDescriptor, ValueS
 from jobs.operators.outputs import DEAD_LETTERS
 from sinks.memory import MemoryRouteStore
 from waypost.errors import PublicationRefused, StoreUnavailable
-from waypost.model.fencing import Fenced, Opened, Outcome, StoredMeta, WriterId, Written
+from waypost.model.fencing import Fenced, Opened, Outcome, StoredMeta, TablePart, WriterId, Written
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Publication
 
@@ -29,6 +29,8 @@ class Clock:
     def __init__(self, wall: int) -> None:
         self.wall = wall
         self.uptime = 0
+        self.spent_ms = 0.0
+        """What a stopwatch in the operator would show: only what calls are said to cost."""
 
     def pass_time(self, ms: int) -> None:
         self.wall += ms
@@ -224,11 +226,12 @@ class ProbedStore(MemoryRouteStore):
         self.refused: set[ServiceKey] = set()
         self.refusals: list[int] = []
         self.loses_next_answer = False
+        self.part_costs_ms = 0.0
         self._clock = clock
 
-    def open(self, writer: WriterId, now_ms: int) -> Opened | Fenced:
+    def open(self, writer: WriterId, now_ms: int, above: int = 0) -> Opened | Fenced:
         self.calls["open"] += 1
-        return super().open(writer, now_ms)
+        return super().open(writer, now_ms, above)
 
     def generation(self) -> str | None:
         self.calls["generation"] += 1
@@ -237,6 +240,11 @@ class ProbedStore(MemoryRouteStore):
     def meta(self, service: ServiceKey) -> StoredMeta | None:
         self.calls["meta"] += 1
         return super().meta(service)
+
+    def part(self, service: ServiceKey, cursor: str, count: int) -> TablePart:
+        self.calls["part"] += 1
+        self._clock.spent_ms += self.part_costs_ms
+        return super().part(service, cursor, count)
 
     def publish(self, publication: Publication, epoch: int, now_ms: int) -> Outcome:
         self.calls["publish"] += 1

@@ -7,80 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from zlib import crc32
 
 import orjson
 import pytest
-from pyflink.common import Row
 
 from jobs.operators import routes
-from jobs.operators.routes import RouteFold
-from schemas.flink_types import LEASES, REGISTRATION
-from tests.jobs.fakes import Checkpoint, Clock, ProbedStore, Subtask, run_for
-from tests.model.events import SECOND, T0, a_fact, a_set, deregistered, registered
+from tests.jobs.fakes import Checkpoint, Subtask, run_for
+from tests.jobs.world import HEARTBEAT, JOB, OTHER_JOB, REGISTRY, A, B, C, D, World, fold
+from tests.model.events import SECOND, T0, a_fact, a_set, deregistered
 from waypost.errors import FencedError
-from waypost.model.events import InstanceEvent, LeaseFact, LeaseTransition, SetEvent
-from waypost.model.fencing import WriterId
+from waypost.model.events import InstanceEvent, LeaseFact
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import ChangeOp, format_digest
-from waypost.model.stamp import Stamp
-from waypost.settings import Routes
 from waypost.wire.dead_letter import decode_dead_letter
 from waypost.wire.registry import encode_registration
 from waypost.wire.route_changes import Chunk, RestartMarker, decode_route_change
-from waypost.wire.transitions import encode_transitions
-
-JOB, OTHER_JOB = "a" * 32, "b" * 32
-REGISTRY, HEARTBEAT = "service-registry", "service-heartbeat"
-A, B, C, D = (ServiceKey("default", name) for name in "abcd")
-
-
-class World:
-    """One store, one clock, and whatever subtasks are started."""
-
-    def __init__(self, **settings: int) -> None:
-        self.routes = Routes(**settings)
-        self.clock = Clock(T0)
-        self.store = ProbedStore(self.clock)
-        self._offset = 0
-
-    def start(self, state: Checkpoint | None = None, *, job: str = JOB, attempt: int = 0) -> Subtask:
-        operator = RouteFold(REGISTRY, HEARTBEAT, self.routes, lambda: self.store)
-        return Subtask(operator, WriterId(job, attempt), self.clock, state)
-
-    def stamp(self, ago: int = 0) -> Stamp:
-        self._offset += 1
-        return Stamp(self.clock.wall - ago, 0, self._offset)
-
-    def register(
-        self, task: Subtask, service: ServiceKey = A, instance: str = "p-1", *, ago: int = 0, request_id: str = ""
-    ) -> InstanceEvent:
-        """Log a registration `ago` ms before now and fold it now."""
-        event = registered(self.stamp(ago), instance, service=service, request_id=request_id)
-        fold(task, event)
-        return event
-
-    def table(self, service: ServiceKey = A) -> set[str]:
-        stored = self.store.services.get(service)
-        return set() if stored is None else set(stored.route)
-
-    def revision(self, service: ServiceKey = A) -> int:
-        return int(self.store.services[service].meta["revision"])
-
-    def answers(self) -> dict[str, str]:
-        found = [answer for entry in self.store.changes for answer in orjson.loads(entry["answers"])]
-        assert len({answer["request_id"] for answer in found}) == len(found)
-        return {answer["request_id"]: answer["reason"] for answer in found}
-
-
-def fold(task: Subtask, *events: InstanceEvent | SetEvent | LeaseTransition) -> None:
-    for event in events:
-        stamp, service = event.stamp, str(event.service)
-        if isinstance(event, LeaseTransition):
-            task.process(Row(service, LEASES, 0, 0, stamp.at, encode_transitions([event])))
-        else:
-            body = encode_registration(event)
-            task.process(Row(service, REGISTRATION, stamp.partition, stamp.offset, stamp.at, body))
 
 
 def decoded(task: Subtask) -> list[Chunk | RestartMarker]:
@@ -93,17 +34,6 @@ def markers(task: Subtask) -> list[RestartMarker]:
 
 def gaps(times: list[int]) -> list[int]:
     return [later - earlier for earlier, later in pairwise(times)]
-
-
-@pytest.fixture(autouse=True)
-def same_spread_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python's hash of a text, over which audits are spread, differs from run to run."""
-    monkeypatch.setattr(routes, "hash", lambda text: crc32(text.encode()), raising=False)
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
 
 
 # -- when changes are written -----------------------------------------------------------------------------
@@ -604,8 +534,9 @@ def test_quiet_audits_ask_the_store_ten_times_a_second_at_most() -> None:
 
     task.run_for(10 * SECOND)
 
-    assert world.store.calls.keys() == {"generation"}
+    assert world.store.calls.keys() == {"generation", "part"}
     assert world.store.calls["generation"] <= 100
+    assert world.store.calls["part"] <= 40 * 7, "each service once per audit_ms, which is at least 1.6 s"
 
 
 def test_clock_that_is_set_back_loses_no_change(world: World) -> None:

@@ -25,6 +25,11 @@ class WriterId:
     attempt: int
 
 
+NOBODY = WriterId("", -1)
+"""The owner of a table whose epoch is above that of the owner of all tables: the key that says who took it is lost, or
+somebody edited `meta`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """The publication is visible to readers."""
@@ -62,6 +67,23 @@ class StoredMeta:
     digest: str
     event_time: int
     position: str
+    endpoints: int
+
+
+@dataclass(frozen=True, slots=True)
+class TablePart:
+    """What the audit reads of a service at once: its `meta`, how much there is, and some of the route entries.
+
+    `endpoints` and `known` count the entries of `route` and `instances`, `listed` says whether the service is in the
+    list of services. `cursor` is where to go on, and "0" when everything was read.
+    """
+
+    meta: StoredMeta | None
+    endpoints: int
+    known: int
+    listed: bool
+    entries: tuple[tuple[str, str], ...]
+    cursor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +99,14 @@ class RouteStore(Protocol):
     """Where route tables become visible to gateways.
 
     Every method raises `StoreUnavailable` when the store does not answer in time; a publication may then have
-    been written or not (the next one finds out by its base). `meta` and `publish` raise `PublicationRefused` when the
-    store will not take this service's publication, whenever it is sent.
+    been written or not (the next one finds out by its base). `meta`, `part` and `publish` raise `PublicationRefused`
+    when the store will not do it for this service, whenever it is asked.
     """
 
-    def open(self, writer: WriterId, now_ms: int) -> Opened | Fenced:
-        """Take over the tables. The epoch is the store's max(last epoch + 1, now_ms), or, for a
-        further subtask of the attempt that owns them already, that attempt's epoch. FENCED when a later
-        attempt of the same job opened before. Another job always takes over."""
+    def open(self, writer: WriterId, now_ms: int, above: int = 0) -> Opened | Fenced:
+        """Take over the tables. The epoch is the store's max(last epoch + 1, now_ms, above + 1), or, for a
+        further subtask of the attempt that owns them already, that attempt's epoch if it is above `above`. FENCED
+        when a later attempt of the same job opened before. Another job always takes over."""
         ...
 
     def generation(self) -> str | None:
@@ -93,6 +115,12 @@ class RouteStore(Protocol):
 
     def meta(self, service: ServiceKey) -> StoredMeta | None:
         """Return what is stored of a service, None when nothing is."""
+        ...
+
+    def part(self, service: ServiceKey, cursor: str, count: int) -> TablePart:
+        """Return about `count` route entries from `cursor` on ("0" at first), and the rest that an audit compares.
+
+        An entry that is there from the first part to the last is in one of them at least."""
         ...
 
     def publish(self, publication: Publication, epoch: int, now_ms: int) -> Outcome:

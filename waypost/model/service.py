@@ -236,6 +236,14 @@ class ServiceFold:
                 found.update(declared_set.endpoints)
         return found
 
+    def ask_for_snapshot(self, cause: Cause) -> None:
+        """Have the whole table written at the next occasion, whatever the store holds of it. `cause` is a record that
+        the table rests on."""
+        pending = self._store.pending
+        pending.snapshot, pending.rule = True, "resync"
+        if cause not in pending.causes and len(pending.causes) < MAX_CAUSES:
+            pending.causes.append(cause)
+
     def plan(self, *, above: int = 0) -> Plan | None:
         """Return what brings the store up to date, None when nothing is pending.
 
