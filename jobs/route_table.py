@@ -3,8 +3,8 @@
     flink run -pym jobs.route_table -pyfs waypost-job.zip --set kafka.bootstrap=… --set redis.url=…
 
     service-registry ── decode ──┬──────────────────────────────── by service ──► ROUTE FOLD ──► Redis, route-changes
-                                 └── by shard ─► LEASE FOLD ─► GATE ──────────────┘
-    service-heartbeat ── SQL: TUMBLE(tick) ─────────┘
+                                 └── by shard ─► LEASE FOLD ─► GATE ──────────────┤
+    service-heartbeat ── SQL: TUMBLE(tick) ─────────┘ └─ partials ─► WINDOW ──────┘
 
 Only wiring here. What a step does is in `jobs.operators`, by which rule in `waypost.model`.
 """
@@ -26,8 +26,9 @@ from pyflink.table import StreamTableEnvironment
 
 from jobs.operators.decode import HeartbeatExploder, RegistryDecoder
 from jobs.operators.gate import LapseGate
+from jobs.operators.health_window import service_windows
 from jobs.operators.leases import LeaseFold
-from jobs.operators.outputs import DEAD_LETTERS, LEASE_EVENTS
+from jobs.operators.outputs import DEAD_LETTERS, LEASE_EVENTS, PARTIALS
 from jobs.operators.routes import RouteFold
 from jobs.ticks import read_records, row_field, split_heartbeats, tick_rows
 from schemas.flink_types import EXPLODED_BEAT, OUTPUT_RECORD, ROUTE_INPUT, SHARD_ROW
@@ -37,6 +38,7 @@ from sources.kafka_events import REGISTRY, KafkaEvents
 from waypost.build import build_id
 from waypost.errors import SettingsError, TopicError, WaypostError
 from waypost.model.fencing import RouteStore
+from waypost.model.health_window import WindowPlan
 from waypost.settings import Redis, Settings, kafka_properties
 from waypost.topics import DEAD_LETTER, HEARTBEAT, ROUTE_CHANGES, check_topics, default_topics
 from waypost.topics import REGISTRY as REGISTRY_TOPIC
@@ -94,6 +96,7 @@ def configuration(settings: Settings) -> Configuration:
 def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: Settings) -> None:
     """Wire the job up on `tables`. Starts nothing."""
     topics, lease = settings.topics, settings.lease
+    plan = WindowPlan(settings.window.size_ms, settings.window.buckets, lease.tick_ms)
     source.create(tables)
 
     registrations = (
@@ -113,7 +116,7 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
         tick_rows(tables, exploded, lease.shards, lease.tick_ms)
         .key_by(by_shard, Types.INT())
         .connect(registrations.get_side_output(LEASE_EVENTS).key_by(by_shard, Types.INT()))
-        .process(LeaseFold(topics.heartbeat, lease.shards), SHARD_ROW)
+        .process(LeaseFold(topics.heartbeat, lease.shards, plan), SHARD_ROW)
         .name("lease fold")
         .uid("lease-fold")
     )
@@ -123,8 +126,13 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
         .name("gate")
         .uid("gate")
     )
+    windows = (
+        service_windows(rows.get_side_output(PARTIALS).key_by(row_field(0), Types.INT()), plan)
+        .name("service windows")
+        .uid("service-windows")
+    )
     changes = (
-        registrations.union(transitions)
+        registrations.union(transitions, windows)
         .key_by(row_field(0), Types.STRING())
         .process(
             RouteFold(topics.registry, topics.heartbeat, settings.routes, RedisConnector(settings.redis)), OUTPUT_RECORD

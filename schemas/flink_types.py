@@ -32,10 +32,12 @@ ROUTE_INPUT = Types.ROW_NAMED(
     ],
 )
 """Something the route fold of `service` must fold. `kind` REGISTRATION: `body` is a record of the registry topic
-(already known to decode) at that position. `kind` LEASES: `body` is a batch of lease transitions."""
+(already known to decode) at that position. `kind` LEASES: `body` is a batch of lease transitions. `kind` WINDOW:
+`body` is what its beats said in the window that ended `at`."""
 
 REGISTRATION = "registration"
 LEASES = "leases"
+WINDOW = "window"
 
 LEASE_EVENT = Types.ROW_NAMED(
     ["shard", "partition", "offset", "at", "value"],
@@ -45,6 +47,10 @@ LEASE_EVENT = Types.ROW_NAMED(
 
 SHARD_ROW = Types.PRIMITIVE_ARRAY(Types.BYTE())
 """One shard's row of one tick, as `waypost.wire.transitions` encodes it."""
+
+PARTIAL = Types.ROW_NAMED(["bucket", "end", "body"], [Types.INT(), Types.LONG(), Types.PRIMITIVE_ARRAY(Types.BYTE())])
+"""One shard's part of the windows of a bucket of services that end with the tick that ends at `end`, as
+`waypost.wire.health_window` encodes it."""
 
 OUTPUT_RECORD = Types.ROW_NAMED(
     ["key", "value"], [Types.PRIMITIVE_ARRAY(Types.BYTE()), Types.PRIMITIVE_ARRAY(Types.BYTE())]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from sinks.publication import log_fields, meta_fields, require_sense
+from sinks.publication import log_fields, meta_fields, require_sense, window_fields
 from waypost.errors import StoreUnavailable
 from waypost.model.fencing import (
     NOBODY,
@@ -25,6 +25,7 @@ from waypost.model.fencing import (
     WriterId,
     Written,
 )
+from waypost.model.health_window import WindowStats
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import ChangeOp, Publication
 from waypost.wire.changes import encode_change
@@ -129,11 +130,28 @@ class MemoryRouteStore:
             self.changes.append(encode_change(publication))
             return Written()
 
-    def _refusal(self, publication: Publication, epoch: int) -> Outcome | None:
+    def refresh(self, service: ServiceKey, stats: WindowStats, epoch: int) -> Outcome:
+        with self._lock:
+            self._require_available()
+            refusal = self._wrong_writer(epoch)
+            if refusal is not None:
+                return refusal
+            stored = self.services.get(service)
+            if stored is None:
+                return NeedSnapshot(0)
+            if stats.end >= int(stored.meta.get("window_end", "0")):
+                stored.meta.update(window_fields(stats))
+            return Written()
+
+    def _wrong_writer(self, epoch: int) -> Outcome | None:
         if self._owner is None:
             return NotOpen()
-        if epoch != self._epoch:
-            return Fenced(self._owner, self._epoch)
+        return Fenced(self._owner, self._epoch) if epoch != self._epoch else None
+
+    def _refusal(self, publication: Publication, epoch: int) -> Outcome | None:
+        refusal = self._wrong_writer(epoch)
+        if refusal is not None:
+            return refusal
         stored = _stored_meta(self.services.get(publication.service))
         if stored is not None and stored.epoch > epoch:
             return Fenced(NOBODY, stored.epoch)

@@ -1,6 +1,6 @@
 """Route tables in Redis or Valkey: one Lua script, and one round trip, per publication.
 
-All rules of concurrency are in `lua/publish.lua`, because only there they are atomic. This module names keys, packs
+All rules of concurrency are in `lua/*.lua`, because only there they are atomic. This module names keys, packs
 arguments, and turns whatever goes wrong on the way into `StoreUnavailable`. It does not retry: after a timeout
 nobody knows whether a publication was written, and only the caller's next one, by its base, finds out.
 """
@@ -18,7 +18,7 @@ import orjson
 import redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from sinks.publication import log_fields, meta_fields, require_sense
+from sinks.publication import log_fields, meta_fields, require_sense, window_fields
 from waypost.client.connection import connect, text
 from waypost.client.keys import DEFAULT_PREFIX, Keys
 from waypost.errors import PublicationRefused, StoreUnavailable
@@ -33,6 +33,7 @@ from waypost.model.fencing import (
     WriterId,
     Written,
 )
+from waypost.model.health_window import WindowStats
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Publication
 from waypost.wire.changes import encode_change
@@ -73,6 +74,7 @@ class _Script:
 _OPEN = _Script("open")
 _PUBLISH = _Script("publish")
 _PART = _Script("part")
+_REFRESH = _Script("refresh")
 
 
 class RedisRouteStore:
@@ -159,13 +161,16 @@ class RedisRouteStore:
             ],
             [self._request(publication, epoch, now_ms)],
         )
-        if reply[0] == "WRITTEN":
-            return Written()
-        if reply[0] == "NEED_SNAPSHOT":
-            return NeedSnapshot(int(reply[1]))
-        if reply[0] == "NOT_OPEN":
-            return NotOpen()
-        return _fenced(reply)
+        return _outcome(reply)
+
+    def refresh(self, service: ServiceKey, stats: WindowStats, epoch: int) -> Outcome:
+        reply = self._run(
+            f"writing the window of {service} that ended at {stats.end}",
+            _REFRESH,
+            [self._keys.meta(service), self._keys.epoch],
+            [epoch, stats.end, *_flat(window_fields(stats))],
+        )
+        return _outcome(reply)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -221,6 +226,16 @@ _REFUSALS = ("WRONGTYPE", "ERR")
 def _flat(entries: Mapping[str, str | None]) -> list[str]:
     """Return `id, text, id, text, …`, without the entries that go away."""
     return [part for name, entry in entries.items() if entry is not None for part in (name, entry)]
+
+
+def _outcome(reply: list[str]) -> Outcome:
+    if reply[0] == "WRITTEN":
+        return Written()
+    if reply[0] == "NEED_SNAPSHOT":
+        return NeedSnapshot(int(reply[1]))
+    if reply[0] == "NOT_OPEN":
+        return NotOpen()
+    return _fenced(reply)
 
 
 def _fenced(reply: list[str]) -> Fenced:

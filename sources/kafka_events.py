@@ -4,6 +4,9 @@ Both are read as raw bytes: what cannot be decoded must reach `dead-letter` as i
 touch it first. Event time is Kafka's append time, and since the broker's clock is the same for every
 producer there is no out-of-orderness to wait for.
 
+A quiet heartbeat topic stops time, which is what leases want. A quiet registry must not: it says that it is idle after
+a moment, or no window of the lease folds, which read both, would ever end.
+
 The registry is always read from its beginning when there is no checkpointed position: its retention is
 unlimited, and folding a record again changes nothing. Heartbeats go on from the committed position.
 """
@@ -17,6 +20,8 @@ from pyflink.table import StreamTableEnvironment
 
 REGISTRY = "registry"
 HEARTBEATS = "heartbeats"
+
+_REGISTRY_IDLE = {"scan.watermark.idle-timeout": "1s"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +42,10 @@ class KafkaEvents:
 
     def create(self, tables: StreamTableEnvironment) -> None:
         """Create the tables REGISTRY and HEARTBEATS: k, v (bytes), p (partition), o (offset), rt (append time)."""
-        self._table(tables, REGISTRY, self.registry, "earliest-offset")
-        self._table(tables, HEARTBEATS, self.heartbeat, "earliest-offset" if self.bounded else "group-offsets")
+        self._table(tables, REGISTRY, self.registry, "earliest-offset", _REGISTRY_IDLE)
+        self._table(tables, HEARTBEATS, self.heartbeat, "earliest-offset" if self.bounded else "group-offsets", {})
 
-    def _table(self, tables: StreamTableEnvironment, name: str, topic: str, start: str) -> None:
+    def _table(self, tables: StreamTableEnvironment, name: str, topic: str, start: str, own: Mapping[str, str]) -> None:
         options = {
             "connector": "kafka",
             "topic": topic,
@@ -55,6 +60,7 @@ class KafkaEvents:
             "properties.bootstrap.servers": self.bootstrap,
             "properties.group.id": self.group_id,
             "properties.auto.offset.reset": "earliest",
+            **own,
         }
         if self.bounded:
             options["scan.bounded.mode"] = "latest-offset"

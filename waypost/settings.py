@@ -91,6 +91,27 @@ class Leases:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Windows:
+    """How beats are added up per service."""
+
+    size_ms: int = _setting(
+        60_000,
+        "ms",
+        "length of a window, whole ticks: how often a service's load statistics and weights are renewed",
+        10_000,
+        3_600_000,
+    )
+    buckets: int = _setting(
+        32,
+        "buckets",
+        "services are divided into so many groups whose windows end one after the other; 3,000 instances per bucket "
+        "keep each call below 10 ms",
+        1,
+        1024,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Routes:
     """How tables are published."""
 
@@ -159,6 +180,7 @@ class Settings:
     topics: Topics = field(default_factory=Topics)
     redis: Redis = field(default_factory=Redis)
     lease: Leases = field(default_factory=Leases)
+    window: Windows = field(default_factory=Windows)
     routes: Routes = field(default_factory=Routes)
     job: Job = field(default_factory=Job)
 
@@ -186,7 +208,12 @@ class Settings:
         for name, (_, origin) in values.items():
             if name not in known:
                 raise SettingsError(f"{origin}: there is no setting {name!r}; `waypost settings` lists them all")
-        return cls(**{group.name: _build(group.name, _group_type(group.name), values) for group in fields(cls)})
+        settings = cls(**{group.name: _build(group.name, _group_type(group.name), values) for group in fields(cls)})
+        if settings.window.size_ms % settings.lease.tick_ms:
+            raise SettingsError(
+                f"window.size_ms={settings.window.size_ms} must be a multiple of lease.tick_ms={settings.lease.tick_ms}"
+            )
+        return settings
 
 
 def register() -> Iterator[tuple[str, Any, Mapping[str, Any]]]:

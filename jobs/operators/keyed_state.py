@@ -12,6 +12,7 @@ from pyflink.common import TypeInformation, Types
 from pyflink.datastream import RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
+from waypost.model.dynamic_weights import LoadWeight
 from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Pending, Published
 from waypost.wire import fold_state as codec
 
@@ -126,6 +127,7 @@ class KeyedServiceStore:
         self._published: StateMap[Published] = StateMap(
             context, "published", codec.encode_published, codec.decode_published
         )
+        self._weights: StateMap[LoadWeight] = StateMap(context, "weights", codec.encode_weight, codec.decode_weight)
 
     @property
     def instances(self) -> MutableMapping[str, InstanceFacts]:
@@ -139,8 +141,12 @@ class KeyedServiceStore:
     def published(self) -> MutableMapping[str, Published]:
         return self._published
 
+    @property
+    def weights(self) -> MutableMapping[str, LoadWeight]:
+        return self._weights
+
     def turn_to(self) -> None:
-        for state in (self._facts, self._sets, self._published):
+        for state in (self._facts, self._sets, self._published, self._weights):
             state.forget()
         self.header = self._header.get()
         self.pending = self._pending.get()

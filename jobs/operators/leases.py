@@ -11,12 +11,20 @@ from pyflink.datastream import KeyedCoProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
 
 from jobs.operators.keyed_state import BYTES
-from jobs.operators.outputs import dead_letter
+from jobs.operators.outputs import PARTIALS, dead_letter
 from waypost.model.gate import ShardTick
+from waypost.model.health_window import WindowPlan
 from waypost.model.leases import LeaseShard, Reject
 from waypost.model.service import TOMBSTONE_MS
 from waypost.model.stamp import Stamp
-from waypost.wire.fold_state import decode_shard, encode_directory, encode_last_beats, encode_unknown
+from waypost.wire.fold_state import (
+    decode_shard,
+    encode_directory,
+    encode_last_beats,
+    encode_tallies,
+    encode_unknown,
+)
+from waypost.wire.health_window import encode_partial
 from waypost.wire.registry import decode_registration
 from waypost.wire.tick import TickReader
 from waypost.wire.transitions import encode_row
@@ -30,23 +38,26 @@ class LeaseFold(KeyedCoProcessFunction):
 
     A shard decoded once stays decoded in this object: keyed state belongs to one subtask until the task is
     restarted, and a restarted task has a new object. State is written on the way out of every call, split by how
-    often it changes: the last beats (8 bytes a lease) every tick, the directory when a lease begins, ends, lapses
-    or changes health. Registrations go to a journal first, and into the directory with the next tick: a storm of
-    them costs one directory a second, not one each.
+    often it changes: last beats and tallies (64 bytes a lease, as they lie in memory) every tick, the directory when
+    a lease begins, ends, lapses or changes health. Registrations go to a journal first, and into the directory with
+    the next tick: a storm of them costs one directory a second, not one each.
     """
 
-    def __init__(self, topic: str, shards: int) -> None:
+    def __init__(self, topic: str, shards: int, windows: WindowPlan) -> None:
         self._topic = topic
         self._shards = shards
+        self._windows = windows
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self._directory = runtime_context.get_state(ValueStateDescriptor("directory", BYTES))
         self._last_beats = runtime_context.get_state(ValueStateDescriptor("last-beats", BYTES))
+        self._tallies = runtime_context.get_state(ValueStateDescriptor("tallies", BYTES))
         self._unknown = runtime_context.get_state(ValueStateDescriptor("unknown", BYTES))
         self._journal = runtime_context.get_list_state(ListStateDescriptor("journal", BYTES))
         self._open: dict[int, LeaseShard] = {}
         self._unsaved: set[int] = set()
         self._ticks = 0
+        self._due: tuple[int, frozenset[int]] = (0, frozenset())
         self._reader = TickReader()
 
     def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
@@ -54,14 +65,16 @@ class LeaseFold(KeyedCoProcessFunction):
         leases = self._shard(shard)
         rejects: list[Reject] = []
         waiting = len(leases.unknown)
-        result = leases.tick(end, self._reader.read(column, rejects) if column else ())
+        result = leases.tick(end, self._reader.read(column, rejects) if column else (), self._windows.tick_ms)
+        due = self._windows_due(end)
+        partials = leases.end_windows(due, self._windows, end) if due else {}
         self._ticks += 1
         if self._ticks % (_FORGET_EVERY * self._shards) < self._shards:
             leases.forget(end - TOMBSTONE_MS)
         if shard in self._unsaved or result.lapses or result.renewals:
             self._save(shard, leases)
-        elif result.renewed:
-            self._last_beats.update(encode_last_beats(leases))
+        elif result.renewed or partials:
+            self._save_beats(leases)
         if result.unknown or result.rejects or len(leases.unknown) != waiting:
             self._unknown.update(encode_unknown(leases))
         for beat, reason in rejects + result.rejects:
@@ -73,6 +86,8 @@ class LeaseFold(KeyedCoProcessFunction):
                 beat.instance.encode(),
                 beat.raw.encode(),
             )
+        for bucket, services in partials.items():
+            yield PARTIALS, Row(bucket, end, encode_partial(services))
         yield encode_row(
             ShardTick(end, shard, result.first_beat, result.last_beat, tuple(result.lapses), tuple(result.renewals))
         )
@@ -91,13 +106,11 @@ class LeaseFold(KeyedCoProcessFunction):
     def _shard(self, shard: int) -> LeaseShard:
         leases = self._open.get(shard)
         if leases is None:
-            directory, beats, unknown = self._directory.value(), self._last_beats.value(), self._unknown.value()
-            leases = decode_shard(
-                None if directory is None else bytes(directory),
-                None if beats is None else bytes(beats),
-                None if unknown is None else bytes(unknown),
-                self._shards,
+            parts = (self._directory, self._last_beats, self._unknown, self._tallies)
+            directory, beats, unknown, tallies = (
+                None if blob is None else bytes(blob) for blob in (part.value() for part in parts)
             )
+            leases = decode_shard(directory, beats, unknown, self._shards, tallies)
             for entry in self._journal.get() or ():
                 at, partition, offset, body = orjson.loads(bytes(entry))
                 leases.register(decode_registration(body.encode(), Stamp(at, partition, offset)))
@@ -105,9 +118,20 @@ class LeaseFold(KeyedCoProcessFunction):
             self._open[shard] = leases
         return leases
 
-    def _save(self, shard: int, leases: LeaseShard) -> None:
-        self._directory.update(encode_directory(leases, self._shards))
+    def _windows_due(self, end: int) -> frozenset[int]:
+        """Return the buckets whose windows end with a tick; all shards ask this of each tick."""
+        if self._due[0] != end:
+            self._due = end, self._windows.due(end)
+        return self._due[1]
+
+    def _save_beats(self, leases: LeaseShard) -> None:
         self._last_beats.update(encode_last_beats(leases))
+        self._tallies.update(encode_tallies(leases))
+
+    def _save(self, shard: int, leases: LeaseShard) -> None:
+        leases.arrange()
+        self._directory.update(encode_directory(leases, self._shards))
+        self._save_beats(leases)
         if shard in self._unsaved:
             self._journal.clear()
             self._unsaved.discard(shard)

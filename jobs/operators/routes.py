@@ -29,8 +29,9 @@ from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 
 from jobs.operators.audit import Audited, TableAudit
 from jobs.operators.keyed_state import KeyedServiceStore
+from jobs.operators.leased_table import LeasedTable
 from jobs.operators.outputs import dead_letter
-from schemas.flink_types import REGISTRATION
+from schemas.flink_types import REGISTRATION, WINDOW
 from waypost.errors import FencedError, PublicationRefused, StoreUnavailable
 from waypost.model.events import LeaseFact, LeaseTransition
 from waypost.model.fencing import (
@@ -44,6 +45,7 @@ from waypost.model.fencing import (
     WriterId,
     Written,
 )
+from waypost.model.health_window import ServiceWindow, WindowStats
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import format_digest
 from waypost.model.service import ServiceFold
@@ -51,6 +53,7 @@ from waypost.model.service_state import Position
 from waypost.model.stamp import Cause, Stamp
 from waypost.settings import Routes
 from waypost.wire.endpoint import JsonRenderer
+from waypost.wire.health_window import decode_window
 from waypost.wire.registry import decode_registration
 from waypost.wire.route_changes import encode_restart, encode_route_changes
 from waypost.wire.transitions import decode_transitions
@@ -84,6 +87,7 @@ class _Live:
     """What this task knows of a service besides its state: gone with the task, and rightly so."""
 
     wrote: int
+    leased: LeasedTable
     epoch: int = 0
     in_sync: bool = False
     not_before: int = 0
@@ -140,11 +144,24 @@ class RouteFold(KeyedProcessFunction):
             verdict = fold.apply(decode_registration(body, Stamp(at, partition, offset)), cause, answer=recent)
             if verdict.dead:
                 yield dead_letter(self._registry, partition, offset, verdict.reason, service.encode(), body)
+        elif kind == WINDOW:
+            stats = self._end_window(fold, self._touch(service, fold, ctx), decode_window(body))
         else:
             for transition in decode_transitions(body):
                 fold.apply(transition, self._cause(transition))
-        yield from self._publish(service, fold, ctx, ctx.timer_service().current_processing_time())
+        now = ctx.timer_service().current_processing_time()
+        yield from self._publish(service, fold, ctx, now)
+        if kind == WINDOW:
+            self._refresh(fold.service, stats, ctx, now)
         self._state.save()
+
+    def _end_window(self, fold: ServiceFold, live: _Live, window: ServiceWindow) -> WindowStats:
+        """Fold a window: weights that follow the load are pending afterwards. Return what readers are told of it."""
+        leased = live.leased.read_on()
+        if leased is None:
+            return WindowStats.of(window, drift=None)
+        fold.end_window(window, leased)
+        return WindowStats.of(window, drift=fold.drift(window, leased))
 
     def _cause(self, transition: LeaseTransition) -> Cause:
         """Return the beat behind a renewal or reported health; for a lapse, which nothing caused, the registration."""
@@ -156,7 +173,7 @@ class RouteFold(KeyedProcessFunction):
         service = ctx.get_current_key()
         self._state.turn_to()
         fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
-        live = self._touch(service, ctx)
+        live = self._touch(service, fold, ctx)
         # A clock that was set back must not make a timer that has fired look like one that is still to come.
         now = max(timestamp, ctx.timer_service().current_processing_time())
         if live.timer <= timestamp:
@@ -164,6 +181,7 @@ class RouteFold(KeyedProcessFunction):
         if now >= live.next_audit:
             # Never quite the same, so that services that came together do not stay together.
             live.next_audit = now + int(self._routes.audit_ms * random.uniform(*_AUDIT_JITTER))
+            live.leased.read_on()
             ctx.timer_service().register_processing_time_timer(live.next_audit)
             self._look_for_wipe(ctx, now)
             self._table_audit.begin(live.audited, now)
@@ -174,11 +192,13 @@ class RouteFold(KeyedProcessFunction):
         yield from self._publish(service, fold, ctx, now)
         self._state.save()
 
-    def _touch(self, service: str, ctx: KeyedProcessFunction.Context) -> _Live:
+    def _touch(self, service: str, fold: ServiceFold, ctx: KeyedProcessFunction.Context) -> _Live:
         live = self._live.get(service)
         if live is None:
             now = ctx.timer_service().current_processing_time()
-            live = self._live[service] = _Live(wrote=now - max(self._routes.coalesce_ms, _MAX_LAG_MS))
+            live = self._live[service] = _Live(
+                now - max(self._routes.coalesce_ms, _MAX_LAG_MS), LeasedTable(fold.leased_routes())
+            )
             # Spread over the period, so that many services do not ask at the same moment.
             live.next_audit = now + 1 + hash(service) % self._routes.audit_ms
             live.next_purge = now + 1 + hash(service) % _PURGE_MS
@@ -188,7 +208,7 @@ class RouteFold(KeyedProcessFunction):
     # -- output ----------------------------------------------------------------------------------------
 
     def _publish(self, service: str, fold: ServiceFold, ctx: KeyedProcessFunction.Context, now: int) -> Iterator[Any]:
-        live = self._touch(service, ctx)
+        live = self._touch(service, fold, ctx)
         if self._passive:
             return
         if now < max(self._away_until, live.not_before):
@@ -220,9 +240,7 @@ class RouteFold(KeyedProcessFunction):
             yield from self._write(fold, live, now)
             live.refusals = 0
         except StoreUnavailable as error:
-            # One service asks for all: a server that does not even refuse costs a time-out per question.
-            self._away_until = ctx.timer_service().current_processing_time() + self._routes.retry_ms
-            log.warning("store away, changes wait in state, service=%s: %s", service, error)
+            self._is_away(ctx, error)
             self._later(ctx, live, now, self._away_until)
         except (PublicationRefused, ValueError) as error:
             live.refusals += 1
@@ -244,6 +262,7 @@ class RouteFold(KeyedProcessFunction):
                 fold.done(plan)
                 live.audited.stored = stored
                 live.audited.wrote(plan.publication, epoch)
+                live.leased.note(plan)
                 live.wrote = now
                 key = str(plan.publication.service).encode()
                 for record in encode_route_changes(plan.publication, epoch):
@@ -272,6 +291,18 @@ class RouteFold(KeyedProcessFunction):
                 self._refused(outcome)
                 return
         raise StoreUnavailable("somebody else writes this service; trying again later")
+
+    def _refresh(self, service: ServiceKey, stats: WindowStats, ctx: KeyedProcessFunction.Context, now: int) -> None:
+        """Write a window down if that can be done now; if not, the next one is newer anyway."""
+        live = self._live[str(service)]
+        if self._passive or self._opened is None or not live.in_sync or now < max(self._away_until, live.not_before):
+            return
+        try:
+            self._store.refresh(service, stats, self._opened.epoch)  # A refusal is dealt with by the next change.
+        except StoreUnavailable as error:
+            self._is_away(ctx, error)
+        except PublicationRefused as error:
+            log.error("service=%s: its window cannot be written: %s", service, error)
 
     def _announce(self, now: int) -> Iterator[Row]:
         """Tell the audit log, before the first record of an epoch, who writes from here on."""
@@ -352,7 +383,7 @@ class RouteFold(KeyedProcessFunction):
         try:
             found = self._table_audit.step(self._store, fold.service, live.audited, now)
         except StoreUnavailable as error:
-            self._away(ctx, error)
+            self._is_away(ctx, error)
             return
         if live.audited.slot:
             ctx.timer_service().register_processing_time_timer(live.audited.slot)
@@ -370,11 +401,13 @@ class RouteFold(KeyedProcessFunction):
                 log.warning("the store was wiped: writing every table again")
                 self._opened = None
         except StoreUnavailable as error:
-            self._away(ctx, error)
+            self._is_away(ctx, error)
 
-    def _away(self, ctx: KeyedProcessFunction.Context, error: StoreUnavailable) -> None:
+    def _is_away(self, ctx: KeyedProcessFunction.Context, error: StoreUnavailable) -> None:
+        """Leave the store alone for a while: one that does not even refuse costs a time-out per question, and who
+        found out asked for all services."""
         self._away_until = ctx.timer_service().current_processing_time() + self._routes.retry_ms
-        log.warning("store away: %s", error)
+        log.warning("store away, changes wait in state: %s", error)
 
     def _later(self, ctx: KeyedProcessFunction.Context, live: _Live, now: int, at: int) -> None:
         """Come back at `at`. An earlier timer that is already set will look at the clock again and do."""

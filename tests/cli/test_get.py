@@ -54,7 +54,7 @@ class Registry:
     ) -> None:  # fmt: skip
         fields = Attributes(address="10.1.2.3", port=port, **attributes)
         facts = (Declared.UP, Health.UNKNOWN, lease)
-        view = InstanceView(fields, "agent", *facts, generation=SINCE)
+        view = InstanceView(fields, "agent", *facts, generation=SINCE, weight=fields.weight)
         route = encode_endpoint(fields, since=SINCE, held=held) if is_routable(*facts, held=held) else None
         self.publish(
             service, ChangeOp.DELTA, {instance: route}, {instance: JsonRenderer().instance(view, NOW_MS)}, protected

@@ -19,6 +19,7 @@ from jobs.operators.outputs import DEAD_LETTERS
 from sinks.memory import MemoryRouteStore
 from waypost.errors import PublicationRefused, StoreUnavailable
 from waypost.model.fencing import Fenced, Opened, Outcome, StoredMeta, TablePart, WriterId, Written
+from waypost.model.health_window import WindowStats
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Publication
 
@@ -258,6 +259,10 @@ class ProbedStore(MemoryRouteStore):
             self.loses_next_answer = False
             raise StoreUnavailable("the answer got lost")
         return outcome
+
+    def refresh(self, service: ServiceKey, stats: WindowStats, epoch: int) -> Outcome:
+        self.calls["refresh"] += 1
+        return super().refresh(service, stats, epoch)
 
     def written_of(self, service: ServiceKey) -> list[Publishing]:
         return [p for p in self.written if p.what.service == service]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from waypost.model.dynamic_weights import LoadWeight
 from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Pending, Published
 from waypost.wire import fold_state as codec
 
@@ -21,6 +22,7 @@ class DictStore:
     instances: MutableMapping[str, InstanceFacts] = field(default_factory=dict)
     sets: MutableMapping[str, DeclaredSet] = field(default_factory=dict)
     published: MutableMapping[str, Published] = field(default_factory=dict)
+    weights: MutableMapping[str, LoadWeight] = field(default_factory=dict)
 
 
 class Frozen(MutableMapping[str, T]):
@@ -54,6 +56,7 @@ class FrozenStore(DictStore):
             instances=Frozen(codec.encode_facts, codec.decode_facts),
             sets=Frozen(codec.encode_set, codec.decode_set),
             published=Frozen(codec.encode_published, codec.decode_published),
+            weights=Frozen(codec.encode_weight, codec.decode_weight),
         )
 
     def refreeze(self) -> None:

@@ -36,7 +36,14 @@ def test_a_beat_may_say_everything() -> None:
         '"status":"UP","ts":1.5,"cpu":1,"mem":0.3}'
     )
 
-    assert decode_beat(value) == Beat(service="payments", namespace="default", health=Health.PASS, cpu=1.0, mem=0.3)
+    assert decode_beat(value) == Beat(
+        service="payments", namespace="default", health=Health.PASS, cpu=1.0, mem=0.3, ts=1
+    )
+
+
+@pytest.mark.parametrize("ts", ["1e300", "-1e300", "9007199254740993"])
+def test_a_time_of_nobodys_clock_is_no_time(ts: str) -> None:
+    assert decode_beat(f'{{"ts":{ts}}}') == PLAIN
 
 
 @pytest.mark.parametrize("word", BEAT_WORDS)

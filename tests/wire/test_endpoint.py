@@ -53,7 +53,13 @@ def test_every_instance_entry_survives(
 
 def test_the_renderer_says_why_an_instance_is_not_routable() -> None:
     seen = InstanceView(
-        attributes=PLACE, source="agent", declared=Declared.UP, health=Health.PASS, lease=Lease.LAPSED, generation=NOW
+        attributes=PLACE,
+        source="agent",
+        declared=Declared.UP,
+        health=Health.PASS,
+        lease=Lease.LAPSED,
+        generation=NOW,
+        weight=PLACE.weight,
     )
 
     known = decode_instance(JsonRenderer().instance(seen, NOW + 90_000))

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from tests.wire.events import ATTRIBUTES, NOW, VALUES
 from waypost.errors import StateVersionError
+from waypost.model.beats import Beat
+from waypost.model.dynamic_weights import LoadWeight
 from waypost.model.gate import Clock
+from waypost.model.health_window import ShardTallies, Tally
 from waypost.model.leases import Lease, LeaseShard, TimedBeat, UnknownBeat
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
@@ -113,6 +116,17 @@ def test_what_is_pending_comes_back_in_its_order(pending: Pending) -> None:
     assert list(again.dirty) == list(pending.dirty)
 
 
+@STATE
+@given(
+    st.builds(
+        LoadWeight, STAMPS, st.integers(100, 1000), st.integers(100, 1000), st.integers(0, 9_000), st.booleans(),
+        st.integers(0, 3), st.integers(0, NOW),
+    )
+)  # fmt: skip
+def test_weights_by_load_come_back(weight: LoadWeight) -> None:
+    assert codec.decode_weight(codec.encode_weight(weight)) == weight
+
+
 SERVICES = st.builds(ServiceKey, st.sampled_from(["default", "staging"]), st.sampled_from(["a", "b"]))
 
 
@@ -170,6 +184,49 @@ def test_last_beats_take_eight_bytes_a_lease() -> None:
     assert len(codec.encode_last_beats(shard)) == 8_000
 
 
+def a_counting_shard() -> LeaseShard:
+    """Three leases, the nth with n beats since its window began."""
+    shard = LeaseShard()
+    for n in range(3):
+        lease = Lease(ServiceKey("default", "a"), Stamp(NOW), 90_000, NOW, slot=shard.tallies.new_slot())
+        shard.leases[f"i-{n}"] = [lease]
+        for _ in range(n):
+            shard.tallies.count(lease.slot, Beat(cpu=0.25), NOW, NOW)
+    return shard
+
+
+def taken(shard: LeaseShard) -> dict[str, Tally]:
+    return {i: shard.tallies.take(lease.slot) for i, [lease] in shard.leases.items()}
+
+
+def test_tallies_come_back_with_their_leases() -> None:
+    shard = a_counting_shard()
+    parts = (codec.encode_directory(shard, 128), codec.encode_last_beats(shard), None, 128)
+
+    again = codec.decode_shard(*parts, codec.encode_tallies(shard))
+
+    assert taken(again) == taken(shard)
+    assert taken(a_counting_shard())["i-2"] == Tally(2, 0, 2, 500, 250)
+
+
+def test_a_shard_written_before_there_were_windows_begins_to_count_with_the_restore() -> None:
+    shard = a_counting_shard()
+
+    again = codec.decode_shard(codec.encode_directory(shard, 128), codec.encode_last_beats(shard), None, 128)
+
+    assert again.leases == shard.leases
+    assert set(taken(again).values()) == {Tally()}
+    again.tallies.count(again.leases["i-2"][0].slot, Beat(), NOW, NOW)
+    assert taken(again)["i-2"] == Tally(beats=1)
+
+
+def test_tallies_of_another_version_are_refused_with_the_remedy() -> None:
+    blob = codec.encode_tallies(LeaseShard(tallies=ShardTallies()))
+
+    with pytest.raises(StateVersionError, match="restore the savepoint with the release that wrote it"):
+        codec.decode_shard(None, None, None, 128, bytes((blob[0] + 1,)) + blob[1:])
+
+
 def test_a_lease_without_a_last_beat_of_its_own_counts_from_its_registration() -> None:
     """The directory may be one registration ahead of the beats: they are written apart."""
     shard = LeaseShard(leases={"i-1": [Lease(ServiceKey("default", "a"), Stamp(NOW), 90_000, NOW + 5)]})
@@ -194,6 +251,7 @@ def test_state_of_another_number_of_shards_is_refused_with_the_remedy() -> None:
         (codec.decode_published, codec.encode_published(Published(0, 0))),
         (codec.decode_header, codec.encode_header(Header())),
         (codec.decode_pending, codec.encode_pending(Pending())),
+        (codec.decode_weight, codec.encode_weight(LoadWeight(Stamp(0)))),
         (codec.decode_clock, codec.encode_clock(Clock())),
         (lambda b: codec.decode_shard(b, None, None, 128), codec.encode_directory(LeaseShard(), 128)),
         (lambda b: codec.decode_shard(None, None, b, 128), codec.encode_unknown(LeaseShard())),

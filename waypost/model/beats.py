@@ -12,7 +12,8 @@ class Beat:
     """What a beat says besides "I am here"; every field may be absent.
 
     `service` and `namespace` are "" when the beat does not say. `health` is None when the beat carries no
-    status or only repeats a declaration. `cpu` and `mem` are finite or None.
+    status or only repeats a declaration. `cpu` and `mem` are finite and not negative, or None. `ts` is when the
+    producer sent it, epoch ms of its own clock; it tells how long the beat was under way and decides nothing.
     """
 
     service: str = ""
@@ -20,6 +21,7 @@ class Beat:
     health: Health | None = None
     cpu: float | None = None
     mem: float | None = None
+    ts: int | None = None
 
 
 PLAIN = Beat()

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from waypost.model.health_window import WindowStats
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Publication
 
@@ -99,8 +100,8 @@ class RouteStore(Protocol):
     """Where route tables become visible to gateways.
 
     Every method raises `StoreUnavailable` when the store does not answer in time; a publication may then have
-    been written or not (the next one finds out by its base). `meta`, `part` and `publish` raise `PublicationRefused`
-    when the store will not do it for this service, whenever it is asked.
+    been written or not (the next one finds out by its base). All but `open` and `generation` raise
+    `PublicationRefused` when the store will not do it for this service, whenever it is asked.
     """
 
     def open(self, writer: WriterId, now_ms: int, above: int = 0) -> Opened | Fenced:
@@ -125,4 +126,10 @@ class RouteStore(Protocol):
 
     def publish(self, publication: Publication, epoch: int, now_ms: int) -> Outcome:
         """Make one publication visible, atomically."""
+        ...
+
+    def refresh(self, service: ServiceKey, stats: WindowStats, epoch: int) -> Outcome:
+        """Write down what the beats of a window said, beside the table: no revision, no entry in `changes`, nothing
+        that a reader would have to notice. `Written` also when the store has a newer window already; `NeedSnapshot`
+        when it has no table of the service, and then nothing is written."""
         ...

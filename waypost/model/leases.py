@@ -12,12 +12,13 @@ shard; see `waypost.model.gate`.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from waypost.model.beats import Beat
 from waypost.model.events import InstanceEvent, LeaseFact, LeaseTransition, Op
+from waypost.model.health_window import ShardTallies, Tally, WindowPlan
 from waypost.model.lifecycle import Health
 from waypost.model.names import ServiceKey
 from waypost.model.stamp import ORIGIN, Stamp
@@ -61,6 +62,10 @@ class Lease:
     packed: bytes = field(default=b"", compare=False, repr=False)
     """The codec's encoding of this lease, empty since it last changed: in a storm of registrations a shard is
     encoded every tick, and most of its leases are as before."""
+    slot: int = field(default=0, compare=False, repr=False)
+    """Where `LeaseShard.tallies` counts its beats."""
+    bucket: int = field(default=-1, compare=False, repr=False)
+    """When its service's windows end (see `WindowPlan`); -1 until somebody asked."""
 
     @property
     def deadline(self) -> int:
@@ -122,6 +127,8 @@ class LeaseShard:
     searched for lapses only when it is reached."""
     next_report: int = NEVER
     """No unknown id is to be reported or forgotten before this."""
+    tallies: ShardTallies = field(default_factory=ShardTallies, compare=False, repr=False)
+    """What beats said since the windows of their services began."""
 
     def register(self, event: InstanceEvent) -> bool:
         """Fold one registration event and tell whether the directory changed. Order does not matter."""
@@ -170,7 +177,7 @@ class LeaseShard:
             return False
         lease = self._find(instance, service)
         if lease is None:
-            lease = Lease(service, generation, lease_ms)
+            lease = Lease(service, generation, lease_ms, slot=self.tallies.new_slot())
             self.leases.setdefault(instance, []).append(lease)
         elif generation <= lease.generation:
             return False
@@ -199,21 +206,23 @@ class LeaseShard:
                 del self.leases[instance]
         return True
 
-    def tick(self, end: int, beats: Iterable[TimedBeat]) -> TickResult:
+    def tick(self, end: int, beats: Iterable[TimedBeat], tick_ms: int = 1000) -> TickResult:
         """Fold one tick's beats, then find the leases that ended at or before `end`.
 
-        `beats` may come in any order. A beat logged before the registration it would renew is too old to do so.
+        `beats` may come in any order. A beat logged before the registration it would renew is too old to do so; one
+        logged before the tick is late, counted as such, and folded like any other.
         """
         result = TickResult()
+        start = end - tick_ms
         for timed in beats:
-            self._beat(timed, result)
+            self._beat(timed, start, result)
         if end >= self.next_deadline:
             self._lapse(end, result)
         if end >= self.next_report:
             self._report(end, result)
         return result
 
-    def _beat(self, timed: TimedBeat, result: TickResult) -> None:
+    def _beat(self, timed: TimedBeat, tick_start: int, result: TickResult) -> None:
         instance, stamp, beat, _ = timed
         leases = self.leases.get(instance)
         if leases is None:
@@ -233,6 +242,7 @@ class LeaseShard:
         for lease in leases:
             if stamp < lease.generation:
                 continue
+            self.tallies.count(lease.slot, beat, stamp.at, tick_start)
             if stamp.at >= lease.last_beat:
                 lease.last_beat = stamp.at
                 if lease.lapsed:
@@ -299,6 +309,35 @@ class LeaseShard:
                 self.removed[instance] = kept
             else:
                 del self.removed[instance]
+
+    def end_windows(self, due: Container[int], plan: WindowPlan, end: int) -> dict[int, dict[str, dict[str, Tally]]]:
+        """Take the tallies of the windows that end with the tick just folded, by bucket, service and instance.
+
+        A lease that lived through its window without a beat is told as well, so that a service whose every instance
+        fell silent has a window to say so.
+        """
+        partials: dict[int, dict[str, dict[str, Tally]]] = {}
+        for instance, leases in self.leases.items():
+            for lease in leases:
+                if lease.bucket < 0:
+                    lease.bucket = plan.bucket(lease.service)
+                if lease.bucket not in due:
+                    continue
+                tally = self.tallies.take(lease.slot, failing=lease.health is Health.FAIL)
+                if tally.beats or (not lease.lapsed and lease.generation.at < end - plan.size_ms):
+                    services = partials.setdefault(lease.bucket, {})
+                    services.setdefault(str(lease.service), {})[instance] = tally
+        return partials
+
+    def arrange(self) -> None:
+        """Give the tallies the order of the directory, and forget those of leases that are gone.
+
+        Called when the directory is written anew: both are then read back in one order.
+        """
+        leases = [lease for leases in self.leases.values() for lease in leases]
+        self.tallies = self.tallies.arranged(lease.slot for lease in leases)
+        for number, lease in enumerate(leases):
+            lease.slot = self.tallies.slot(number)
 
     def last_beats(self) -> array[int]:
         """Return the last beat of every lease in directory order: the part of the state every tick changes."""

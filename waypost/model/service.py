@@ -15,10 +15,11 @@ once it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from waypost.model.dynamic_weights import LoadWeight, adjust, follows_load
 from waypost.model.events import (
     Attributes,
     InstanceEvent,
@@ -28,6 +29,7 @@ from waypost.model.events import (
     RouteEvent,
     SetEvent,
 )
+from waypost.model.health_window import ServiceWindow
 from waypost.model.lifecycle import Declared, Health, Lease, is_routable
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer, ChangeOp, Publication, entry_digest
@@ -58,7 +60,8 @@ class Renderer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InstanceView:
-    """One known instance with its three facts, as people see it."""
+    """One known instance with its three facts, as people see it. `attributes` is what was registered; `weight` is
+    what gateways get, which differs when it follows the instance's load."""
 
     attributes: Attributes
     source: str
@@ -66,14 +69,23 @@ class InstanceView:
     health: Health
     lease: Lease
     generation: int
+    weight: int
+
+    @property
+    def routed(self) -> Attributes:
+        """What the table says of it."""
+        known = self.attributes
+        return known if self.weight == known.weight else replace(known, weight=self.weight)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A publication, and what `Published` will say of each instance once the store has it."""
+    """A publication, what `Published` will say of each instance once the store has it, and which of these instances
+    are then in the table on a lease."""
 
     publication: Publication
     after: Mapping[str, Published]
+    leased: Set[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,9 @@ STALE_SET = Verdict(False, "stale-last-updated", dead=True)
 UNKNOWN_INSTANCE = Verdict(False, "unknown-instance", dead=True)
 OLD_GENERATION = Verdict(False, "old-generation")
 ALREADY_GONE = Verdict(False, "already-deregistered")
+
+LOAD_RULE = "load"
+"""What `meta` and the audit log call a change of weights that follow the load."""
 
 MAX_ANSWERS = 1_000
 """Answers waiting per service, the newest ones; while the store is away nobody gets any."""
@@ -151,11 +166,22 @@ class ServiceFold:
         if not state_facts(facts, event):
             return SUPERSEDED, ()
         self._store.instances[event.instance] = facts
+        self._follow_load(event.instance, facts)
         if facts.is_registered or was_registered:
             return APPLIED, (event.instance,)
         # Nothing registered this id, or it is gone. The fact is kept, in case the log still brings the
         # registration (producers that do not key by service), but as of now the record has no effect.
         return (ALREADY_GONE if facts.attributes and event.op is Op.DEREGISTER else UNKNOWN_INSTANCE), ()
+
+    def _follow_load(self, instance: str, facts: InstanceFacts) -> None:
+        """Begin, go on or stop weighing an instance by its load. A new registration begins anew."""
+        weights = self._store.weights
+        if facts.is_registered and follows_load(facts.effective_attributes.metadata):
+            known = weights.get(instance)
+            if known is None or known.generation != facts.generation:
+                weights[instance] = LoadWeight(facts.generation)
+        else:
+            weights.pop(instance, None)
 
     def _apply_set(self, event: SetEvent) -> tuple[Verdict, Iterable[str]]:
         sets = self._store.sets
@@ -203,13 +229,16 @@ class ServiceFold:
         """Return what is known of one instance, None when nothing speaks for it."""
         facts = self._store.instances.get(instance)
         if facts is not None and facts.is_registered:
+            attributes = facts.effective_attributes
+            by_load = self._store.weights.get(instance) if follows_load(attributes.metadata) else None
             return InstanceView(
-                attributes=facts.effective_attributes,
+                attributes=attributes,
                 source=facts.source,
                 declared=facts.effective_declared,
                 health=facts.effective_health,
                 lease=facts.effective_lease,
                 generation=facts.generation.at,
+                weight=attributes.weight if by_load is None else by_load.weigh(attributes.weight),
             )
         if not self._store.header.sets:
             return None
@@ -219,13 +248,15 @@ class ServiceFold:
         # Several sources may list one endpoint: it is healthy as long as one of them says so.
         stamp, source, declared_set = max(claims, key=lambda claim: (claim[2].healthy, claim[0]))
         address, port = declared_set.endpoints[instance]
+        attributes = Attributes(address=address, port=port)
         return InstanceView(
-            attributes=Attributes(address=address, port=port),
+            attributes=attributes,
             source=source,
             declared=Declared.UP,
             health=Health.PASS if declared_set.healthy else Health.FAIL,
             lease=Lease.NONE,
             generation=stamp.at,
+            weight=attributes.weight,
         )
 
     def ids(self) -> set[str]:
@@ -263,6 +294,7 @@ class ServiceFold:
         routes: dict[str, str | None] = {}
         instances: dict[str, str | None] = {}
         after: dict[str, Published] = {}
+        leased: set[str] = set()
         total, count = (header.digest, header.endpoints) if is_delta else (0, 0)
         for instance in ids:
             known = self._store.published.get(instance)
@@ -276,7 +308,9 @@ class ServiceFold:
                 route = None
             else:
                 instances[instance] = self._renderer.instance(view, since)
-                route = self._renderer.route(view.attributes, since) if routable else None
+                route = self._renderer.route(view.routed, since) if routable else None
+                if routable and view.lease is not Lease.NONE:
+                    leased.add(instance)
             entry = Published(entry_digest(instance, route) if route is not None else 0, since)
             if view is not None:
                 after[instance] = entry
@@ -301,7 +335,7 @@ class ServiceFold:
             answers=tuple(pending.answers),
             position=str(header.position),
         )
-        return Plan(publication, after)
+        return Plan(publication, after, leased)
 
     def done(self, plan: Plan) -> None:
         """Take note that the store holds `plan.publication`."""
@@ -318,6 +352,55 @@ class ServiceFold:
         header.endpoints = publication.endpoints
         self._store.pending = Pending()
 
+    # -- windows ---------------------------------------------------------------------------------------
+
+    def leased_routes(self) -> Iterator[tuple[str, bool]]:
+        """Yield every instance that was published, and whether the store has it in the table on a lease.
+
+        May be read on after other calls; what was published in between may be told as it was before or after.
+        """
+        for instance in list(self._store.published):
+            known = self._store.published.get(instance)
+            facts = self._store.instances.get(instance)
+            yield instance, bool(known and known.route_digest and facts and facts.is_registered)
+
+    def end_window(self, window: ServiceWindow, leased: Set[str]) -> None:
+        """Weigh by their load the instances that asked for it and are in the table (`leased`).
+
+        A weight that readers should see anew is pending afterwards, like any other change.
+        """
+        before = {i: weight for i in self._store.weights if i in leased and (weight := self._store.weights[i])}
+        if not before:
+            return
+        loads = ((i, window.tallies[i].cpu_mean) for i in before if i in window.tallies)
+        header, pending = self._store.header, self._store.pending
+        for instance, weight in adjust(before, {i: cpu for i, cpu in loads if cpu is not None}, window.end).items():
+            self._store.weights[instance] = weight
+            declared = self._store.instances[instance].effective_attributes.weight
+            if weight.weigh(declared) != before[instance].weigh(declared):
+                pending.dirty[instance] = None
+                pending.rule = LOAD_RULE
+                header.event_time = max(header.event_time, window.end)
+
+    def drift(self, window: ServiceWindow, leased: Set[str]) -> int:
+        """Return in how many instances table and beats disagree, without a fact that says why.
+
+        That is: in the table on a lease (`leased`) since before the window, and no beat in it; or beating, and neither
+        in the table nor known to be out of it. A long lease, a lapse that is deferred, and a change that crossed the
+        end of the window look like that too: a number to look at, not one to act on.
+        """
+        beating = window.beating
+        silent = sum(self._is_older(i, window.start) for i in leased - beating)
+        return silent + sum(self._should_be_in(i) for i in beating - leased)
+
+    def _is_older(self, instance: str, at: int) -> bool:
+        facts = self._store.instances.get(instance)
+        return facts is not None and facts.generation.at < at
+
+    def _should_be_in(self, instance: str) -> bool:
+        view = self.view(instance)
+        return view is None or is_routable(view.declared, view.health, view.lease)
+
     # -- housekeeping ----------------------------------------------------------------------------------
 
     def purge(self, now: int) -> int:
@@ -329,4 +412,5 @@ class ServiceFold:
         ]
         for instance in old:
             del self._store.instances[instance]
+            self._store.weights.pop(instance, None)
         return len(old)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
+from waypost.model.dynamic_weights import LoadWeight
 from waypost.model.events import Attributes, InstanceEvent, Op
 from waypost.model.lifecycle import Declared, Health, Lease
 from waypost.model.route_table import Answer
@@ -155,6 +156,8 @@ class ServiceStore(Protocol):
     instances: MutableMapping[str, InstanceFacts]
     sets: MutableMapping[str, DeclaredSet]
     published: MutableMapping[str, Published]
+    weights: MutableMapping[str, LoadWeight]
+    """Of the instances whose weight follows their load."""
 
 
 def state_facts(facts: InstanceFacts, event: InstanceEvent) -> bool:

@@ -20,7 +20,7 @@ from waypost.errors import DecodeError
 from waypost.model.beats import PLAIN, Beat
 from waypost.model.lifecycle import BEAT_WORDS, Health
 from waypost.wire.attributes import read_node
-from waypost.wire.fields import as_list, as_object, as_text, read_object, required, wrong_type
+from waypost.wire.fields import MAX_SAFE_INTEGER, as_list, as_object, as_text, read_object, required, wrong_type
 from waypost.wire.names import read_instance, read_namespace, service_name
 
 MAX_BYTES = 64 * 1024
@@ -51,6 +51,7 @@ def _beat(doc: dict[str, Any]) -> Beat:
     health: Health | None = None
     cpu: float | None = None
     mem: float | None = None
+    ts: int | None = None
     for name, item in doc.items():
         if name == "cpu":
             cpu = item if type(item) is float and item >= 0.0 else _load("cpu", item)
@@ -68,9 +69,12 @@ def _beat(doc: dict[str, Any]) -> Beat:
             namespace = read_namespace(item, "")
         elif name == "endpoint":
             as_text("endpoint", item, MAX_ENDPOINT)
-        elif name == "ts" and type(item) is not int and type(item) is not float:
-            raise wrong_type("ts", "a number", item)
-    return Beat(service=service, namespace=namespace, health=health, cpu=cpu, mem=mem)
+        elif name == "ts":
+            if type(item) is not int and type(item) is not float:
+                raise wrong_type("ts", "a number", item)
+            # Beyond it, it is no time of anybody's clock; what it says of lag is nothing, and harms nobody.
+            ts = int(item) if -MAX_SAFE_INTEGER <= item <= MAX_SAFE_INTEGER else None
+    return Beat(service=service, namespace=namespace, health=health, cpu=cpu, mem=mem, ts=ts)
 
 
 def _load(name: str, item: Any) -> float | None:
@@ -149,4 +153,6 @@ def encode_beat(beat: Beat) -> bytes:
         doc["cpu"] = beat.cpu
     if beat.mem is not None:
         doc["mem"] = beat.mem
+    if beat.ts is not None:
+        doc["ts"] = beat.ts
     return orjson.dumps(doc)

@@ -14,8 +14,10 @@ from typing import Any
 import orjson
 
 from waypost.errors import StateVersionError
+from waypost.model.dynamic_weights import LoadWeight
 from waypost.model.events import Attributes
 from waypost.model.gate import Clock
+from waypost.model.health_window import ShardTallies
 from waypost.model.leases import NEVER, Lease, LeaseShard, TimedBeat, UnknownBeat
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
@@ -33,12 +35,16 @@ def _dump(*fields: Any) -> bytes:
 
 def _load(blob: bytes) -> list[Any]:
     fields = orjson.loads(blob)
-    if fields[0] != VERSION:
+    _require_version(fields[0])
+    return list(fields[1:])
+
+
+def _require_version(version: int) -> None:
+    if version != VERSION:
         raise StateVersionError(
-            f"state of version {fields[0]}, but this build reads version {VERSION}: "
+            f"state of version {version}, but this build reads version {VERSION}: "
             "restore the savepoint with the release that wrote it, take a new one, then upgrade in steps"
         )
-    return list(fields[1:])
 
 
 # -- route fold -------------------------------------------------------------------------------------------
@@ -119,6 +125,18 @@ def decode_published(blob: bytes) -> Published:
     return Published(int(route_digest, 16), since)
 
 
+def encode_weight(weight: LoadWeight) -> bytes:
+    """Encode how the weight of one instance that follows its load stands."""
+    w = weight
+    return _dump(w.generation, w.share, w.published, w.ratio, w.moving, w.silent, w.window)
+
+
+def decode_weight(blob: bytes) -> LoadWeight:
+    """Decode what `encode_weight` wrote."""
+    generation, *rest = _load(blob)
+    return LoadWeight(Stamp(*generation), *rest)
+
+
 def encode_header(header: Header) -> bytes:
     """Encode what is known of the service as a whole."""
     h = header
@@ -181,18 +199,35 @@ def encode_last_beats(shard: LeaseShard) -> bytes:
     return shard.last_beats().tobytes()
 
 
+def encode_tallies(shard: LeaseShard) -> bytes:
+    """Encode what beats said since their windows began, in the order of the directory as last arranged. Changes
+    every tick: a version and the numbers as they are."""
+    return bytes((VERSION,)) + shard.tallies.cells.tobytes()
+
+
+def _tallies(blob: bytes | None) -> ShardTallies:
+    cells = array("q")
+    if blob:
+        _require_version(blob[0])
+        cells.frombytes(blob[1:])
+    return ShardTallies(cells)
+
+
 def encode_unknown(shard: LeaseShard) -> bytes:
     """Encode the beats that wait for a registration."""
     return _dump([(w.first, i, w.newest.stamp, w.newest.raw, w.reported) for i, w in shard.unknown.items()])
 
 
-def decode_shard(directory: bytes | None, last_beats: bytes | None, unknown: bytes | None, shards: int) -> LeaseShard:
-    """Decode a shard from its three parts; a part that was never written is empty.
+def decode_shard(
+    directory: bytes | None, last_beats: bytes | None, unknown: bytes | None, shards: int, tallies: bytes | None = None
+) -> LeaseShard:
+    """Decode a shard from its parts; a part that was never written is empty. (Releases before the window path wrote
+    no `tallies`: their windows begin with the restore.)
 
     Raises StateVersionError when the state was written with another number of shards: its instances would be
     looked for in the wrong place.
     """
-    shard = LeaseShard()
+    shard = LeaseShard(tallies=_tallies(tallies))
     if directory is not None:
         written, leases, removed, updates = _load(directory)
         if written != shards:
@@ -211,6 +246,7 @@ def decode_shard(directory: bytes | None, last_beats: bytes | None, unknown: byt
                 lapsed,
                 Health(health[0]) if health[0] is not None else None,
                 Stamp(*health[1]),
+                slot=shard.tallies.slot(n),
             )
             shard.leases.setdefault(instance, []).append(lease)
             if not lapsed:
