@@ -6,6 +6,7 @@ Everything is stored as bytes by an explicit codec (`waypost.wire.fold_state`), 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pyflink.common import TypeInformation, Types
@@ -112,16 +113,14 @@ class KeyedServiceStore:
     """`waypost.model.service_state.ServiceStore` over the keyed state of the route fold.
 
     `turn_to` when a key's turn begins, `save` when it ends; in between the fold works on `header` and `pending`
-    as on any object.
+    as on any object. Both stay here for the key's next turn: keyed state belongs to one subtask until the task is
+    restarted, and a restarted task has a new object. Each access to state that is saved is a tenth of a millisecond.
     """
 
-    header: Header
-    pending: Pending
-
     def __init__(self, context: RuntimeContext) -> None:
-        self._header = StateValue(context, "header", codec.encode_header, codec.decode_header, Header)
-        self._pending = StateValue(context, "pending", codec.encode_pending, codec.decode_pending, Pending)
-        self._had_pending = False
+        self._header = context.get_state(ValueStateDescriptor("header", BYTES))
+        self._pending = context.get_state(ValueStateDescriptor("pending", BYTES))
+        self._turns: dict[str, _Turn] = {}
         self._facts: StateMap[InstanceFacts] = StateMap(context, "instances", codec.encode_facts, codec.decode_facts)
         self._sets: StateMap[DeclaredSet] = StateMap(context, "sets", codec.encode_set, codec.decode_set)
         self._published: StateMap[Published] = StateMap(
@@ -145,16 +144,52 @@ class KeyedServiceStore:
     def weights(self) -> MutableMapping[str, LoadWeight]:
         return self._weights
 
-    def turn_to(self) -> None:
+    @property
+    def header(self) -> Header:
+        return self._turn.header
+
+    @property
+    def pending(self) -> Pending:
+        return self._turn.pending
+
+    @pending.setter
+    def pending(self, value: Pending) -> None:
+        self._turn.pending = value
+
+    def turn_to(self, key: str) -> None:
+        """Work on the current key, which is `key`."""
         for state in (self._facts, self._sets, self._published, self._weights):
             state.forget()
-        self.header = self._header.get()
-        self.pending = self._pending.get()
-        self._had_pending = bool(self.pending)
+        turn = self._turns.get(key)
+        if turn is None:
+            header, pending = self._header.value(), self._pending.value()
+            turn = self._turns[key] = _Turn(
+                Header() if header is None else codec.decode_header(bytes(header)),
+                Pending() if pending is None else codec.decode_pending(bytes(pending)),
+            )
+            turn.had_pending = pending is not None
+        self._turn = turn
 
     def save(self) -> None:
-        self._header.set(self.header)
-        if self.pending:
-            self._pending.set(self.pending)
-        elif self._had_pending:
+        """Write what is different from what was written last."""
+        turn = self._turn
+        header = codec.encode_header(turn.header)
+        if header != turn.saved_header:
+            self._header.update(header)
+            turn.saved_header = header
+        if turn.pending:
+            self._pending.update(codec.encode_pending(turn.pending))
+            turn.had_pending = True
+        elif turn.had_pending:
             self._pending.clear()
+            turn.had_pending = False
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What stays of a key between its turns, and how much of it state has."""
+
+    header: Header
+    pending: Pending
+    saved_header: bytes = b""
+    had_pending: bool = False

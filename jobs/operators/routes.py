@@ -136,12 +136,14 @@ class RouteFold(KeyedProcessFunction):
     def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         service, kind, partition, offset, at, body = (value[i] for i in range(6))
         body = bytes(body)
-        self._state.turn_to()
+        now = ctx.timer_service().current_processing_time()
+        self._state.turn_to(service)
         fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
         if kind == REGISTRATION:
             cause = Cause(self._registry, partition, offset)
-            recent = ctx.timer_service().current_processing_time() - at < _ANSWER_MS
-            verdict = fold.apply(decode_registration(body, Stamp(at, partition, offset)), cause, answer=recent)
+            verdict = fold.apply(
+                decode_registration(body, Stamp(at, partition, offset)), cause, answer=now - at < _ANSWER_MS
+            )
             if verdict.dead:
                 yield dead_letter(self._registry, partition, offset, verdict.reason, service.encode(), body)
         elif kind == WINDOW:
@@ -149,7 +151,6 @@ class RouteFold(KeyedProcessFunction):
         else:
             for transition in decode_transitions(body):
                 fold.apply(transition, self._cause(transition))
-        now = ctx.timer_service().current_processing_time()
         yield from self._publish(service, fold, ctx, now)
         if kind == WINDOW:
             self._refresh(fold.service, stats, ctx, now)
@@ -171,7 +172,7 @@ class RouteFold(KeyedProcessFunction):
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Any]:
         service = ctx.get_current_key()
-        self._state.turn_to()
+        self._state.turn_to(service)
         fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
         live = self._touch(service, fold, ctx)
         # A clock that was set back must not make a timer that has fired look like one that is still to come.
