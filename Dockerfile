@@ -18,6 +18,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
+COPY docker/healthy /usr/local/bin/healthy
 RUN groupadd --gid 10001 waypost \
  && useradd --uid 10001 --gid waypost --home-dir /tmp --no-create-home --shell /usr/sbin/nologin waypost
 
@@ -71,15 +72,13 @@ USER 10001:10001
 FROM microservice AS provider
 ENV PORT=8080
 EXPOSE 8080
-HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 \
-  CMD ["python3", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/health', timeout=2)"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD healthy 127.0.0.1 "$PORT" /health
 CMD ["python3", "-m", "microservices.provider"]
 
 FROM microservice AS consumer
 ENV PORT=8081
 EXPOSE 8081
-HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 \
-  CMD ["python3", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/health', timeout=2)"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD healthy 127.0.0.1 "$PORT" /health
 CMD ["python3", "-m", "microservices.consumer"]
 
 # --- Flink and the jobs -----------------------------------------------------------------------

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup containers demo up down status job-zip submit test test-fast compose-up compose-down compose-test lint lock ci clean
+.PHONY: help setup containers demo up down status job-zip submit test test-fast compose-up compose-down compose-test lint bench-quick lock ci clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ lint: setup  ## ruff, mypy, import-linter
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+bench-quick: setup  ## measure: latency, beats/s, cold start, recovery, a peer; under ten minutes, on a quiet machine
+	@scripts/bench.sh
 
 lock:  ## pin the newest allowed Python packages anew
 	@scripts/lock.sh

@@ -76,10 +76,6 @@ def base_images(engine: Engine, say: Say, environ: Mapping[str, str] = os.enviro
     return chosen
 
 
-def is_stand_in(image: str) -> bool:
-    return image.startswith(f"{STAND_IN}/")
-
-
 def _can_be_pulled(image: str, environ: Mapping[str, str]) -> bool:
     # Asks the registry for the list of contents only; needs no engine and fetches no layer.
     try:

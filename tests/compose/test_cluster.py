@@ -169,7 +169,7 @@ def cluster(
     began = time.monotonic()
     try:
         compose.up()
-        compose.wait(timeout=2 * PATIENCE_S)
+        compose.wait(ending=["topics"], timeout=2 * PATIENCE_S)
         say(f"every container is healthy after {time.monotonic() - began:.0f} s")
         yield Cluster(compose, ports)
     finally:

@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,13 @@ def flink(tmp_path: Path) -> Path:
     return command
 
 
-def keep(manager: JobManager, flink: Path, stopped: threading.Event, reports: list[str]) -> threading.Thread:
+def keep(
+    manager: JobManager,
+    flink: Path,
+    stopped: threading.Event,
+    reports: list[str],
+    on_running: Callable[[], None] = lambda: None,
+) -> threading.Thread:
     tmp = flink.parent
     keeping = threading.Thread(
         target=keep_running,
@@ -94,6 +100,7 @@ def keep(manager: JobManager, flink: Path, stopped: threading.Event, reports: li
             "log": tmp / "logs" / "submit.log",
             "report": lambda what, _detail: reports.append(what),
             "stopped": stopped,
+            "on_running": on_running,
         },
     )
     keeping.start()
@@ -141,6 +148,25 @@ def test_a_running_job_is_adopted_and_left_alone_at_the_end(manager: JobManager,
 
     assert not (tmp_path / "calls").exists()
     assert is_running(FlinkRest(url=manager.url), NAME)[0]
+
+
+def test_signs_of_life_are_given_while_every_task_runs_and_only_then(manager: JobManager, flink: Path) -> None:
+    stopped, reports, signs = threading.Event(), list[str](), list[float]()
+    manager.lists("RUNNING", running=1)
+
+    keeping = keep(manager, flink, stopped, reports, lambda: signs.append(time.monotonic()))
+    time.sleep(2.5)  # longer than the keeper leaves between two looks
+    early = len(signs)
+    manager.lists("RUNNING")
+    eventually(lambda: len(signs) > 3)
+    manager.lists("RUNNING", running=1)
+    eventually(lambda: "not running" in reports)
+    at_the_end = len(signs)
+    stopped.set()
+    keeping.join()
+
+    assert early == 0
+    assert len(signs) <= at_the_end + 1
 
 
 @pytest.mark.parametrize(

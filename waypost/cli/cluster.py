@@ -105,6 +105,11 @@ def flink_settings(texts: str) -> None:
     "--savepoints", type=_DIRECTORY, help="Where savepoints are. [default: `savepoints` beside --checkpoints]"
 )
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Setting for the job; may be repeated.")
+@click.option(
+    "--alive-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Touched again and again while the job runs: for a probe that looks at its age.",
+)
 @click.option("--check", "only_check", is_flag=True, help="Only say whether it runs; exit status 1 when not.")
 def run_job(
     url: str,
@@ -114,6 +119,7 @@ def run_job(
     checkpoints: Path | None,
     savepoints: Path | None,
     settings: tuple[str, ...],
+    alive_file: Path | None,
     only_check: bool,
 ) -> None:
     """Submit a job to a Flink cluster with `flink run`, and keep it running until stopped.
@@ -149,6 +155,7 @@ def run_job(
             log=Path(scratch) / "submit.log",
             report=lambda what, detail: log.info("job=%s what=%s detail=%r", name, what, detail),
             stopped=stopped,
+            on_running=alive_file.touch if alive_file else lambda: None,
         )
 
 

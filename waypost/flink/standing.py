@@ -46,10 +46,12 @@ def keep_running(
     log: Path,
     report: Callable[[str, str], None],
     stopped: threading.Event,
+    on_running: Callable[[], None] = lambda: None,
 ) -> None:
     """Submit the job unless it runs, resume it from its newest snapshot whenever it is gone; until `stopped`.
 
-    The job itself is left running at the end. Submissions write what Flink's command says to `log`.
+    The job itself is left running at the end. Submissions write what Flink's command says to `log`. `on_running` is
+    called again and again while every task of the job runs: a sign of life.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
 
@@ -71,6 +73,8 @@ def keep_running(
     try:
         while not stopped.wait(_TICK_S):
             keeper.tick()
+            if keeper.running:
+                on_running()
     finally:
         keeper.close()
 
