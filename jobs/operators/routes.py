@@ -95,6 +95,9 @@ class _Live:
     next_audit: int = 0
     next_purge: int = 0
     audited: Audited = field(default_factory=Audited)
+    lag: int = 0
+    """How far behind the log the newest record was when it was read. Not how old it is now: a change that waits would
+    fall behind by its own waiting."""
 
 
 class RouteFold(KeyedProcessFunction):
@@ -143,7 +146,9 @@ class RouteFold(KeyedProcessFunction):
         else:
             for transition in decode_transitions(body):
                 fold.apply(transition, self._cause(transition))
-        yield from self._publish(service, fold, ctx, ctx.timer_service().current_processing_time())
+        now = ctx.timer_service().current_processing_time()
+        self._touch(service, ctx).lag = max(0, min(now - self._state.header.event_time, _MAX_LAG_MS))
+        yield from self._publish(service, fold, ctx, now)
         self._state.save()
 
     def _cause(self, transition: LeaseTransition) -> Cause:
@@ -212,8 +217,7 @@ class RouteFold(KeyedProcessFunction):
                 return
             # Who is a second behind the log gains nothing by writing each record at once, and catches up sooner by
             # writing each service less often.
-            lag = min(now - self._state.header.event_time, _MAX_LAG_MS)
-            ready = live.wrote + max(self._routes.coalesce_ms, lag)
+            ready = live.wrote + max(self._routes.coalesce_ms, live.lag)
             if now < ready:
                 self._later(ctx, live, now, ready)
                 return
