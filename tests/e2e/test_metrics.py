@@ -59,6 +59,8 @@ class Prometheus:
             with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{query}", timeout=10) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
+            if error.code == 503:
+                return None  # reads its own log still
             raise AssertionError(f"{arguments}: {error.read().decode()}") from error
         except OSError:
             return None  # not up yet
