@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyflink.common import Row
-from pyflink.datastream import ProcessFunction
+from pyflink.datastream import ProcessFunction, RuntimeContext
 
+from jobs.operators.meters import Meters
 from jobs.operators.outputs import LEASE_EVENTS, dead_letter
 from schemas.flink_types import REGISTRATION
 from waypost.errors import DecodeError
+from waypost.metrics import DEAD_LETTERS as DEAD_LETTER_COUNT
+from waypost.metrics import REGISTRATIONS
 from waypost.model.events import InstanceEvent, Op
 from waypost.model.shards import shard_of
 from waypost.model.stamp import Stamp
@@ -39,6 +42,9 @@ class RegistryDecoder(ProcessFunction):
         self._topic = topic
         self._shards = shards
 
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self._meters = Meters(runtime_context, REGISTRATIONS)
+
     def process_element(self, value: Row, ctx: ProcessFunction.Context) -> Iterator[Any]:
         key, body, partition, offset, at = _bytes(value[0]), _bytes(value[1]), value[2], value[3], value[4]
         try:
@@ -46,8 +52,10 @@ class RegistryDecoder(ProcessFunction):
                 raise DecodeError("append-time-out-of-range", f"{at} ms; is the topic's clock the broker's?")
             event = decode_registration(body, Stamp(at, partition, offset))
         except DecodeError as error:
+            self._meters.count(DEAD_LETTER_COUNT, error.reason)
             yield dead_letter(self._topic, partition, offset, error.reason, key, body, error.detail)
             return
+        self._meters.count(REGISTRATIONS, event.op.value if isinstance(event, InstanceEvent) else "set")
         if isinstance(event, InstanceEvent) and event.op in _LEASE_OPS:
             yield LEASE_EVENTS, Row(shard_of(event.instance, self._shards), partition, offset, at, body)
         yield Row(str(event.service), REGISTRATION, partition, offset, at, body)
@@ -60,15 +68,20 @@ class HeartbeatExploder(ProcessFunction):
         self._topic = topic
         self._shards = shards
 
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self._meters = Meters(runtime_context)
+
     def process_element(self, value: Row, ctx: ProcessFunction.Context) -> Iterator[Any]:
         key, body, partition, offset, at = _bytes(value[0]), _bytes(value[1]), value[2], value[3], value[4]
         stamp = Stamp(at, partition, offset)
         try:
             heartbeats = decode_heartbeat(key, body)
         except DecodeError as error:
+            self._meters.count(DEAD_LETTER_COUNT, error.reason)
             yield dead_letter(self._topic, partition, offset, error.reason, key, body, error.detail)
             return
         if heartbeats.errors:
+            self._meters.count(DEAD_LETTER_COUNT, heartbeats.errors[0].reason)
             # One letter for the record, not one per bad beat: each carries the whole batch.
             detail = "; ".join(map(str, heartbeats.errors))
             yield dead_letter(self._topic, partition, offset, heartbeats.errors[0].reason, key, body, detail)

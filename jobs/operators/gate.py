@@ -10,7 +10,10 @@ from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor
 
 from jobs.operators.keyed_state import BYTES, StateMap, StateValue
+from jobs.operators.meters import Meters
 from schemas.flink_types import LEASES
+from waypost.metrics import LAPSES, RENEWALS, SILENCE, TICK_LAG, TICKS, WAITING
+from waypost.model.events import LeaseFact
 from waypost.model.gate import Clock, Decision, Deferred, Gate, Target
 from waypost.model.names import ServiceKey
 from waypost.wire.fold_state import decode_clock, encode_clock
@@ -66,6 +69,7 @@ class LapseGate(KeyedProcessFunction):
         self._deferred: StateMap[Deferred] = StateMap(runtime_context, "deferred", encode_deferred, decode_deferred)
         self._gate: Gate | None = None
         self._since: dict[int, int] = {}
+        self._meters = Meters(runtime_context, LAPSES, RENEWALS, SILENCE, TICK_LAG, TICKS, WAITING)
 
     def _load(self) -> Gate:
         if self._gate is None:
@@ -87,6 +91,7 @@ class LapseGate(KeyedProcessFunction):
             self._drop(end)
         if decisions:
             self._clock.set(gate.clock)
+            self._count(gate, decisions, ctx.timer_service().current_processing_time())
         if row.end in gate.rows and row.end not in self._since:
             now = ctx.timer_service().current_processing_time()
             self._since[row.end] = now
@@ -97,9 +102,28 @@ class LapseGate(KeyedProcessFunction):
         gate = self._load()
         for end in sorted(gate.rows):
             if self._since.setdefault(end, timestamp - self._grace_ms) + self._grace_ms <= timestamp:
-                yield from _batches(gate.release(end))
+                decisions = list(gate.release(end))
+                self._count(gate, decisions, timestamp)
+                yield from _batches(decisions)
                 self._drop(end)
                 self._clock.set(gate.clock)
+
+    def _count(self, gate: Gate, decisions: list[Decision], now: int) -> None:
+        meters = self._meters
+        for decision in decisions:
+            meters.count(TICKS, "complete" if decision.complete else "incomplete")
+            if decision.deferred:
+                meters.count(LAPSES, "deferred", decision.deferred)
+            for transitions in decision.batches.values():
+                for transition in transitions:
+                    if transition.fact is LeaseFact.LAPSED:
+                        meters.count(LAPSES, "passed")
+                    else:
+                        meters.count(RENEWALS, transition.fact.value)
+            if decision.complete:
+                meters.set(TICK_LAG, now - decision.end)
+        meters.set(WAITING, len(gate.deferred))
+        meters.set(SILENCE, max(0, gate.clock.last_tick - gate.clock.last_beat) if gate.clock.last_beat else 0)
 
     def _drop(self, end: int) -> None:
         self._since.pop(end, None)

@@ -11,10 +11,12 @@ from pyflink.datastream import KeyedCoProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
 
 from jobs.operators.keyed_state import BYTES
+from jobs.operators.meters import Meters
 from jobs.operators.outputs import PARTIALS, dead_letter
+from waypost.metrics import BEATS, DEAD_LETTERS, LATE_BEATS, LEASES, UNKNOWN_BEATS
 from waypost.model.gate import ShardTick
 from waypost.model.health_window import WindowPlan
-from waypost.model.leases import LeaseShard, Reject
+from waypost.model.leases import LeaseShard, Reject, TickResult
 from waypost.model.service import TOMBSTONE_MS
 from waypost.model.stamp import Stamp
 from waypost.wire.fold_state import (
@@ -59,6 +61,7 @@ class LeaseFold(KeyedCoProcessFunction):
         self._ticks = 0
         self._due: tuple[int, frozenset[int]] = (0, frozenset())
         self._reader = TickReader()
+        self._meters = Meters(runtime_context, BEATS, UNKNOWN_BEATS, LATE_BEATS, LEASES)
 
     def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         shard, end, column = value[0], value[1], value[2]
@@ -77,7 +80,9 @@ class LeaseFold(KeyedCoProcessFunction):
             self._save_beats(leases)
         if result.unknown or result.rejects or len(leases.unknown) != waiting:
             self._unknown.update(encode_unknown(leases))
+        self._count(result)
         for beat, reason in rejects + result.rejects:
+            self._meters.count(DEAD_LETTERS, reason)
             yield dead_letter(
                 self._topic,
                 beat.stamp.partition,
@@ -102,6 +107,13 @@ class LeaseFold(KeyedCoProcessFunction):
             if len(leases.unknown) != waiting:
                 self._unknown.update(encode_unknown(leases))
         return iter(())
+
+    def _count(self, result: TickResult) -> None:
+        for metric, n in ((BEATS, result.renewed), (UNKNOWN_BEATS, result.unknown), (LATE_BEATS, result.late)):
+            if n:
+                self._meters.count(metric, n=n)
+        if self._ticks % len(self._open) == 0:  # about once per tick, not once per row
+            self._meters.set(LEASES, sum(len(shard.leases) for shard in self._open.values()))
 
     def _shard(self, shard: int) -> LeaseShard:
         leases = self._open.get(shard)

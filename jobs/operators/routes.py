@@ -30,9 +30,23 @@ from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from jobs.operators.audit import Audited, TableAudit
 from jobs.operators.keyed_state import KeyedServiceStore
 from jobs.operators.leased_table import LeasedTable
+from jobs.operators.meters import Meters
 from jobs.operators.outputs import dead_letter
 from schemas.flink_types import REGISTRATION, WINDOW
 from waypost.errors import FencedError, PublicationRefused, StoreUnavailable
+from waypost.metrics import (
+    AUDIT_PARTS,
+    AUDIT_TIME,
+    CHANGED,
+    DEAD_LETTERS,
+    DIRTY,
+    HEALS,
+    LATENCY,
+    PASSIVE,
+    PUBLICATIONS,
+    REFUSED,
+    SERVICES,
+)
 from waypost.model.events import LeaseFact, LeaseTransition
 from waypost.model.fencing import (
     NOBODY,
@@ -47,7 +61,7 @@ from waypost.model.fencing import (
 )
 from waypost.model.health_window import ServiceWindow, WindowStats
 from waypost.model.names import ServiceKey
-from waypost.model.route_table import format_digest
+from waypost.model.route_table import Publication, format_digest
 from waypost.model.service import ServiceFold
 from waypost.model.service_state import Position
 from waypost.model.stamp import Cause, Stamp
@@ -78,6 +92,9 @@ _MAX_LAG_MS = 1_000
 _AUDIT_JITTER = (0.8, 1.0)
 """Which part of `audit_ms` passes between two audits of a service."""
 
+_WHY: dict[type, str] = {NeedSnapshot: "need-snapshot", NotOpen: "not-open", Fenced: "fenced"}
+"""How refusals are counted."""
+
 _MAX_SNAPSHOTS = 3
 """Snapshots tried in one go when somebody else keeps writing the same service."""
 
@@ -99,6 +116,11 @@ class _Live:
     next_audit: int = 0
     next_purge: int = 0
     audited: Audited = field(default_factory=Audited)
+    lag: int = 0
+    """How far behind the log the newest record was when it was read. Not how old it is now: a change that waits would
+    fall behind by its own waiting."""
+    oldest: int = 0
+    """Append time of the oldest registration record that is not published yet."""
 
 
 class RouteFold(KeyedProcessFunction):
@@ -110,7 +132,7 @@ class RouteFold(KeyedProcessFunction):
         heartbeat: str,
         routes: Routes,
         connect: Callable[[], RouteStore],
-        stopwatch: Callable[[], float] = time.perf_counter,
+        stopwatch: Callable[[], float] = time.thread_time,
     ) -> None:
         self._registry = registry
         self._heartbeat = heartbeat
@@ -129,7 +151,21 @@ class RouteFold(KeyedProcessFunction):
         self._checked = 0
         self._away_until = 0
         self._live: dict[str, _Live] = {}
-        self._table_audit = TableAudit(self._routes.audit_percent, self._stopwatch)
+        self._dirty: set[str] = set()
+        self._meters = Meters(
+            runtime_context,
+            AUDIT_PARTS,
+            AUDIT_TIME,
+            CHANGED,
+            DIRTY,
+            HEALS,
+            LATENCY,
+            PASSIVE,
+            PUBLICATIONS,
+            REFUSED,
+            SERVICES,
+        )
+        self._table_audit = TableAudit(self._routes.audit_percent, self._stopwatch, self._note_audit)
 
     # -- input -----------------------------------------------------------------------------------------
 
@@ -139,22 +175,26 @@ class RouteFold(KeyedProcessFunction):
         now = ctx.timer_service().current_processing_time()
         self._state.turn_to(service)
         fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
+        live = self._touch(service, fold, ctx)
         if kind == REGISTRATION:
             cause = Cause(self._registry, partition, offset)
-            verdict = fold.apply(
-                decode_registration(body, Stamp(at, partition, offset)), cause, answer=now - at < _ANSWER_MS
-            )
+            recent = now - at < _ANSWER_MS
+            verdict = fold.apply(decode_registration(body, Stamp(at, partition, offset)), cause, answer=recent)
+            if recent and verdict.applied:
+                live.oldest = min(live.oldest or at, at)
             if verdict.dead:
+                self._meters.count(DEAD_LETTERS, verdict.reason)
                 yield dead_letter(self._registry, partition, offset, verdict.reason, service.encode(), body)
         elif kind == WINDOW:
-            stats = self._end_window(fold, self._touch(service, fold, ctx), decode_window(body))
+            stats = self._end_window(fold, live, decode_window(body))
         else:
             for transition in decode_transitions(body):
                 fold.apply(transition, self._cause(transition))
+        live.lag = max(0, min(now - self._state.header.event_time, _MAX_LAG_MS))
         yield from self._publish(service, fold, ctx, now)
         if kind == WINDOW:
             self._refresh(fold.service, stats, ctx, now)
-        self._state.save()
+        self._save(service)
 
     def _end_window(self, fold: ServiceFold, live: _Live, window: ServiceWindow) -> WindowStats:
         """Fold a window: weights that follow the load are pending afterwards. Return what readers are told of it."""
@@ -191,6 +231,12 @@ class RouteFold(KeyedProcessFunction):
                 fold.purge(self._state.header.event_time)
         self._audit(fold, live, ctx, now)
         yield from self._publish(service, fold, ctx, now)
+        self._save(service)
+
+    def _save(self, service: str) -> None:
+        if bool(self._state.pending) != (service in self._dirty):
+            (self._dirty.add if self._state.pending else self._dirty.discard)(service)
+            self._meters.set(DIRTY, len(self._dirty))
         self._state.save()
 
     def _touch(self, service: str, fold: ServiceFold, ctx: KeyedProcessFunction.Context) -> _Live:
@@ -204,6 +250,7 @@ class RouteFold(KeyedProcessFunction):
             live.next_audit = now + 1 + hash(service) % self._routes.audit_ms
             live.next_purge = now + 1 + hash(service) % _PURGE_MS
             ctx.timer_service().register_processing_time_timer(live.next_audit)
+            self._meters.set(SERVICES, len(self._live))
         return live
 
     # -- output ----------------------------------------------------------------------------------------
@@ -233,23 +280,23 @@ class RouteFold(KeyedProcessFunction):
                 return
             # Who is a second behind the log gains nothing by writing each record at once, and catches up sooner by
             # writing each service less often.
-            lag = min(now - self._state.header.event_time, _MAX_LAG_MS)
-            ready = live.wrote + max(self._routes.coalesce_ms, lag)
+            ready = live.wrote + max(self._routes.coalesce_ms, live.lag)
             if now < ready:
                 self._later(ctx, live, now, ready)
                 return
-            yield from self._write(fold, live, now)
+            yield from self._write(fold, live, ctx, now)
             live.refusals = 0
         except StoreUnavailable as error:
             self._is_away(ctx, error)
             self._later(ctx, live, now, self._away_until)
         except (PublicationRefused, ValueError) as error:
             live.refusals += 1
+            self._meters.count(REFUSED, "refused")
             live.not_before = now + min(self._routes.retry_ms << min(live.refusals, 10), _MAX_REFUSAL_MS)
             log.error("service=%s cannot be published, its changes wait in state: %s", service, error)
             self._later(ctx, live, now, live.not_before)
 
-    def _write(self, fold: ServiceFold, live: _Live, now: int) -> Iterator[Any]:
+    def _write(self, fold: ServiceFold, live: _Live, ctx: KeyedProcessFunction.Context, now: int) -> Iterator[Any]:
         assert self._opened is not None
         plan = fold.plan()
         for _ in range(_MAX_SNAPSHOTS):
@@ -264,11 +311,13 @@ class RouteFold(KeyedProcessFunction):
                 live.audited.stored = stored
                 live.audited.wrote(plan.publication, epoch)
                 live.leased.note(plan)
+                self._note_written(plan.publication, live, ctx)
                 live.wrote = now
                 key = str(plan.publication.service).encode()
                 for record in encode_route_changes(plan.publication, epoch):
                     yield Row(key, record)
                 return
+            self._meters.count(REFUSED, _WHY[type(outcome)])
             if isinstance(outcome, NeedSnapshot):
                 plan = fold.plan(above=max(outcome.stored_revision, 1))
             elif (
@@ -305,6 +354,18 @@ class RouteFold(KeyedProcessFunction):
         except PublicationRefused as error:
             log.error("service=%s: its window cannot be written: %s", service, error)
 
+    def _note_written(self, publication: Publication, live: _Live, ctx: KeyedProcessFunction.Context) -> None:
+        self._meters.count(PUBLICATIONS, publication.op.value)
+        if publication.routes:
+            self._meters.count(CHANGED, n=len(publication.routes))
+        if live.oldest:
+            self._meters.observe(LATENCY, max(0, ctx.timer_service().current_processing_time() - live.oldest))
+            live.oldest = 0
+
+    def _note_audit(self, seconds: float) -> None:
+        self._meters.count(AUDIT_PARTS)
+        self._meters.count(AUDIT_TIME, n=int(seconds * 1_000_000))
+
     def _announce(self, now: int) -> Iterator[Row]:
         """Tell the audit log, before the first record of an epoch, who writes from here on."""
         assert self._opened is not None
@@ -329,6 +390,7 @@ class RouteFold(KeyedProcessFunction):
                 f"this is attempt {self._writer.attempt}: stopping"
             )
         self._passive = True
+        self._meters.set(PASSIVE, 1)
         log.error(
             "job %s took over the route tables (epoch %d); this job (%s) stays passive: stop one of the two",
             refusal.owner.job_id,
@@ -389,6 +451,7 @@ class RouteFold(KeyedProcessFunction):
         if live.audited.slot:
             ctx.timer_service().register_processing_time_timer(live.audited.slot)
         if found:
+            self._meters.count(HEALS, found)
             log.warning("service=%s is damaged in the store (%s): writing it again", fold.service, found)
             fold.ask_for_snapshot(Cause(self._registry, *self._state.header.position.registry[1:]))
 
@@ -408,6 +471,7 @@ class RouteFold(KeyedProcessFunction):
         """Leave the store alone for a while: one that does not even refuse costs a time-out per question, and who
         found out asked for all services."""
         self._away_until = ctx.timer_service().current_processing_time() + self._routes.retry_ms
+        self._meters.count(REFUSED, "unavailable")
         log.warning("store away, changes wait in state: %s", error)
 
     def _later(self, ctx: KeyedProcessFunction.Context, live: _Live, now: int, at: int) -> None:

@@ -95,6 +95,24 @@ class _Map:
         return iter(self._entries)
 
 
+class FakeMetrics:
+    """A metric group; what is counted ends up in one mapping, by the path of groups and the name."""
+
+    def __init__(self, values: Counter[str], path: str = "") -> None:
+        self._values, self._path = values, path
+
+    def add_group(self, name: str, extra: str | None = None) -> FakeMetrics:
+        return FakeMetrics(self._values, f"{self._path}{name}." if extra is None else f"{self._path}{name}={extra}.")
+
+    def counter(self, name: str) -> SimpleNamespace:
+        path = self._path + name
+        self._values[path] += 0
+        return SimpleNamespace(inc=lambda n=1: self._values.update({path: n}))
+
+    def distribution(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(update=lambda value: self._values.__setitem__(self._path + name, value))
+
+
 class FakeRuntimeContext:
     """As much of PyFlink's context as operators use, with the Java one inside."""
 
@@ -104,6 +122,9 @@ class FakeRuntimeContext:
             getJobInfo=lambda: SimpleNamespace(getJobId=lambda: writer.job_id),
             getTaskInfo=lambda: SimpleNamespace(getAttemptNumber=lambda: writer.attempt),
         )
+
+    def get_metrics_group(self) -> FakeMetrics:
+        return FakeMetrics(self._task.metrics)
 
     def get_state(self, descriptor: ValueStateDescriptor) -> _Value:
         return _Value(_name(descriptor), self._task)
@@ -130,6 +151,7 @@ class Subtask:
         self.records: list[tuple[bytes, bytes]] = []
         self.dead_letters: list[tuple[bytes, bytes]] = []
         self.timers_set = 0
+        self.metrics: Counter[str] = Counter()
         self._operator = operator
         self._head: tuple[int, int] | None = None
         operator.open(FakeRuntimeContext(self, writer))

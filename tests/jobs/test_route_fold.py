@@ -72,6 +72,16 @@ def test_further_changes_are_written_once_per_coalesce_ms(world: World) -> None:
     assert world.table() == {f"p-{number}" for number in range(100)}
 
 
+def test_change_logged_before_the_last_write_waits_no_longer_than_coalesce_ms(world: World) -> None:
+    task = world.start()
+
+    world.register(task, ago=7)
+    world.register(task, instance="p-2", ago=3)
+    task.run_for(10 * SECOND)
+
+    assert [p.at for p in world.store.written] == [T0, T0 + world.routes.coalesce_ms]
+
+
 def test_services_are_coalesced_apart(world: World) -> None:
     task = world.start()
 

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import click
 
-from waypost.cli.options import kafka_address, kafka_option, state_dir_option
+from waypost.cli.options import kafka_address, kafka_option, metrics_options, process_metrics, state_dir_option
 from waypost.errors import StackError, TopicError
 from waypost.flink.rest import FlinkRest
 from waypost.flink.settings import job_settings, parse_settings, settings_text
 from waypost.flink.standing import is_running, keep_running
 from waypost.flink.submission import JobRecord, Snapshots
 from waypost.local import control, job_zip
+from waypost.metrics import KEEPER_LAST, KEEPER_REPORTS, Origin
 from waypost.topics import check_topics, default_topics, ensure_topics
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ def flink_settings(texts: str) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Touched again and again while the job runs: for a probe that looks at its age.",
 )
+@metrics_options
 @click.option("--check", "only_check", is_flag=True, help="Only say whether it runs; exit status 1 when not.")
 def run_job(
     url: str,
@@ -120,6 +122,8 @@ def run_job(
     savepoints: Path | None,
     settings: tuple[str, ...],
     alive_file: Path | None,
+    metrics_host: str,
+    metrics_port: int | None,
     only_check: bool,
 ) -> None:
     """Submit a job to a Flink cluster with `flink run`, and keep it running until stopped.
@@ -143,6 +147,17 @@ def run_job(
         build=job_zip.build_id_of(archive),
         arguments=tuple(part for item in settings for part in ("--set", item)),
     )
+    metrics = process_metrics(Origin.KEEPER, metrics_host, metrics_port)
+
+    def report(what: str, detail: str) -> None:
+        metrics.count(KEEPER_REPORTS, what)
+        log.info("job=%s what=%s detail=%r", name, what, detail)
+
+    def on_running() -> None:
+        metrics.now(KEEPER_LAST)
+        if alive_file:
+            alive_file.touch()
+
     stopped = threading.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: stopped.set())
@@ -153,9 +168,9 @@ def run_job(
             rest=rest,
             stored=Snapshots(checkpoints=checkpoints, savepoints=savepoints or checkpoints.parent / "savepoints"),
             log=Path(scratch) / "submit.log",
-            report=lambda what, detail: log.info("job=%s what=%s detail=%r", name, what, detail),
+            report=report,
             stopped=stopped,
-            on_running=alive_file.touch if alive_file else lambda: None,
+            on_running=on_running,
         )
 
 

@@ -10,6 +10,8 @@ import click
 
 from waypost.errors import StackError
 from waypost.local.state import DEFAULT_STATE_DIR, running_stack
+from waypost.metrics import Origin
+from waypost.metrics_server import ProcessMetrics
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,6 +66,31 @@ def redis_option(function: F) -> F:
         metavar="URL",
         help="URL of the Redis with the tables. [default: $WAYPOST_REDIS_URL, else the running stack's]",
     )(function)
+
+
+def metrics_options(function: F) -> F:
+    """`--metrics-port` and `--metrics-host`: where a process of ours answers scrapes."""
+    function = click.option(
+        "--metrics-host",
+        envvar="WAYPOST_METRICS_HOST",
+        default="127.0.0.1",
+        show_default=True,
+        help="Address to serve metrics on; 0.0.0.0 inside a container.",
+    )(function)
+    return click.option(
+        "--metrics-port",
+        envvar="WAYPOST_METRICS_PORT",
+        type=click.IntRange(1, 65535),
+        help="Serve /metrics for Prometheus on this port. [default: not at all]",
+    )(function)
+
+
+def process_metrics(origin: Origin, host: str, port: int | None) -> ProcessMetrics:
+    """Return the metrics of this process, served if a port was given."""
+    metrics = ProcessMetrics(origin)
+    if port is not None:
+        metrics.serve(host, port)
+    return metrics
 
 
 def kafka_address(given: str | None, state_dir: Path) -> str:

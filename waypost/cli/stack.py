@@ -14,13 +14,21 @@ from typing import Any
 import click
 import yaml
 
-from waypost.cli.options import kafka_address, kafka_option, output_option, state_dir_option
+from waypost.cli.options import (
+    kafka_address,
+    kafka_option,
+    metrics_options,
+    output_option,
+    process_metrics,
+    state_dir_option,
+)
 from waypost.errors import StackError
 from waypost.local import control, job_zip
 from waypost.local.control import Event
 from waypost.local.flink import TaskManagerMemory
 from waypost.local.state import Stack, load_stack, running_stack
 from waypost.local.supervisor import Options
+from waypost.metrics import WITNESS_LAST, WITNESS_ROUNDS, Origin
 from waypost.topics import HEARTBEAT, default_topics
 from waypost.witness import DEFAULT_SHARDS, KafkaProducerForWitness, Witness
 
@@ -55,6 +63,11 @@ _CONFIG_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--job-module", default=control.JOB_MODULE, hidden=True)
 @click.option("--job-name", default=control.JOB_NAME, hidden=True)
 @click.option("--no-job", is_flag=True, help="Start the servers only.")
+@click.option(
+    "--metrics",
+    is_flag=True,
+    help="Serve /metrics; `waypost status` has the addresses. Flink's have no access control.",
+)
 @click.option("--timeout", type=float, default=240.0, show_default=True, metavar="SECONDS", help="Give up after this.")
 def up(
     detach: bool,
@@ -69,6 +82,7 @@ def up(
     job_module: str,
     job_name: str,
     no_job: bool,
+    metrics: bool,
     timeout: float,
 ) -> None:
     """Start Kafka, Valkey, Flink, the witness and the route job on this machine.
@@ -113,6 +127,7 @@ def up(
                 job=record,
                 flink_settings=dict(_pair(item) for item in flink_set),
                 task_heap_mb=task_heap,
+                metrics=metrics,
             )
             process = control.start(state_dir, options, dies_with_us=not detach)
             alive: Callable[[], bool] = lambda: process.poll() is None  # noqa: E731
@@ -260,7 +275,16 @@ def job_zip_command(to: Path | None) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Touched after each half second in which Kafka lost nothing: for a probe that looks at its age.",
 )
-def witness(kafka: str | None, state_dir: Path, topic: str, shards: int, alive_file: Path | None) -> None:
+@metrics_options
+def witness(
+    kafka: str | None,
+    state_dir: Path,
+    topic: str,
+    shards: int,
+    alive_file: Path | None,
+    metrics_host: str,
+    metrics_port: int | None,
+) -> None:
     """Keep the heartbeat log's clock moving: an empty record per shard, twice a second, until stopped.
 
     `waypost up` runs one. On a cluster run two, on different machines: while nobody writes to the log no
@@ -269,11 +293,15 @@ def witness(kafka: str | None, state_dir: Path, topic: str, shards: int, alive_f
     logging.basicConfig(level=logging.INFO, format="%(asctime)s level=%(levelname)s %(message)s")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     bootstrap = kafka_address(kafka, state_dir)
-    running = Witness(
-        connect=lambda: KafkaProducerForWitness(bootstrap, topic),
-        shards=shards,
-        on_round=alive_file.touch if alive_file else lambda: None,
-    )
+    metrics = process_metrics(Origin.WITNESS, metrics_host, metrics_port)
+
+    def on_round() -> None:
+        metrics.count(WITNESS_ROUNDS)
+        metrics.now(WITNESS_LAST)
+        if alive_file:
+            alive_file.touch()
+
+    running = Witness(connect=lambda: KafkaProducerForWitness(bootstrap, topic), shards=shards, on_round=on_round)
     for sig in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sig, lambda *_: running.stop())
     running.run()

@@ -236,6 +236,7 @@ def status(stack: Stack) -> dict[str, Any]:
         "flink": {"rest": stack.flink_rest, **_flink_status(rest, stack)},
         "witness": {"pid": witness.pid if witness else None, "healthy": witness is not None and witness.is_alive()},
         "jobs": _jobs_status(rest, stack),
+        "metrics": dict(stack.metrics),
     }
     parts = [report[name] for name in ("supervisor", "kafka", "redis", "flink", "witness")]
     report["healthy"] = all(part["healthy"] for part in [*parts, *report["jobs"]])

@@ -111,6 +111,8 @@ class Flink:
     snapshots: Snapshots
     memory: TaskManagerMemory = field(default_factory=TaskManagerMemory)
     extra_settings: Mapping[str, str] = field(default_factory=dict)
+    metrics_ports: Mapping[str, int] = field(default_factory=dict)
+    """By part. Empty: no metrics, because Flink's reporter listens on every interface, and this stack on loopback."""
 
     @property
     def rest(self) -> str:
@@ -136,6 +138,7 @@ class Flink:
             JOB_MANAGER_CLASS,
             "--configDir",
             str(self._conf),
+            *self._metrics("jobmanager"),
         ]
 
     def task_manager_command(self, resource_id: str) -> list[str]:
@@ -151,6 +154,7 @@ class Flink:
             str(self._conf),
             "-D",
             f"taskmanager.resource-id={resource_id}",
+            *self._metrics(resource_id.rsplit(".", 1)[0]),
         ]
 
     def environ(self) -> dict[str, str]:
@@ -176,8 +180,9 @@ class Flink:
 
     def settings(self) -> dict[str, str]:
         """Return Flink's configuration: what the jobs need anywhere, and what this cluster adds."""
+        shared = job_settings()
         return {
-            **job_settings(),
+            **{key: value for key, value in shared.items() if self.metrics_ports or not key.startswith("metrics.")},
             "jobmanager.rpc.address": LOOPBACK,
             "jobmanager.rpc.port": str(self.rpc_port),
             "jobmanager.bind-host": LOOPBACK,
@@ -222,6 +227,10 @@ class Flink:
     @property
     def _tmp(self) -> Path:
         return self.directory / "tmp"
+
+    def _metrics(self, part: str) -> list[str]:
+        port = self.metrics_ports.get(part)
+        return ["-D", f"metrics.reporter.prom.port={port}"] if port else []
 
     def _java(self, flags: tuple[str, ...] | list[str], log_name: str) -> list[str]:
         return [

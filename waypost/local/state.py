@@ -39,6 +39,8 @@ class Stack:
     restarts: Mapping[str, int] = field(default_factory=dict)
     job: JobRecord | None = None
     ready: bool = False
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    """Part → URL that Prometheus scrapes; empty without `waypost up --metrics`."""
 
     @property
     def is_up(self) -> bool:

@@ -32,7 +32,7 @@ from waypost.local import jars
 from waypost.local.flink import Flink, TaskManagerMemory
 from waypost.local.java import java_home
 from waypost.local.kafka import Kafka
-from waypost.local.ports import free_ports
+from waypost.local.ports import LOOPBACK, free_ports
 from waypost.local.process import ProcessId, end, spawn
 from waypost.local.state import Stack, load_stack
 from waypost.local.valkey import Valkey
@@ -62,6 +62,8 @@ class Options:
     job: JobRecord | None = None
     flink_settings: Mapping[str, str] | None = None
     task_heap_mb: int = TaskManagerMemory.heap
+    metrics: bool = False
+    """Whether parts of ours and Flink's serve `/metrics`; Flink's listen on every interface."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -243,6 +245,7 @@ class Supervisor:
 
     def _build(self) -> None:
         earlier = _earlier_stack(self.state_dir)
+        measured = self._measured_parts()
         wanted: list[int | None] = [None] * 6
         if earlier is not None:
             wanted = [
@@ -253,7 +256,10 @@ class Supervisor:
                 earlier.flink_rpc_port,
                 earlier.flink_blob_port,
             ]
-        kafka_port, controller_port, redis_port, rest_port, rpc_port, blob_port = free_ports(wanted)
+        known = earlier.metrics if earlier is not None else {}
+        wanted += [_port(known[part].removesuffix("/metrics")) if part in known else None for part in measured]
+        kafka_port, controller_port, redis_port, rest_port, rpc_port, blob_port, *others = free_ports(wanted)
+        self._metrics_ports = dict(zip(measured, others, strict=True))
         java = java_home()
         self.kafka = Kafka(
             directory=self.state_dir / "kafka",
@@ -274,6 +280,7 @@ class Supervisor:
             snapshots=Snapshots(checkpoints=self.state_dir / "checkpoints", savepoints=self.state_dir / "savepoints"),
             memory=TaskManagerMemory(heap=self.options.task_heap_mb),
             extra_settings=self.options.flink_settings or {},
+            metrics_ports=self._metrics_ports,
         )
         self.rest = FlinkRest(url=self.flink.rest)
         self._kafka_part = Part("kafka", command=self.kafka.command, probe=self.kafka.is_healthy)
@@ -294,6 +301,11 @@ class Supervisor:
         if record is None and earlier is not None:
             record = earlier.job
         self.keeper = self._keeper(record) if record else None
+
+    def _measured_parts(self) -> list[str]:
+        if not self.options.metrics:
+            return []
+        return ["jobmanager", *(f"taskmanager-{i + 1}" for i in range(self.options.task_managers)), "witness"]
 
     def _task_manager(self, number: int) -> Part:
         name = f"taskmanager-{number}"
@@ -325,6 +337,8 @@ class Supervisor:
             "--shards",
             str(self.options.shards),
         ]
+        if "witness" in self._metrics_ports:
+            command += ["--metrics-port", str(self._metrics_ports["witness"])]
         # It says itself, by the log's first line, that it sends; that the process lives is enough here.
         return Part("witness", command=lambda: command, probe=lambda: True, may_start=lambda: self._topics_ready)
 
@@ -372,6 +386,7 @@ class Supervisor:
             restarts={part.name: part.restarts for part in self.parts},
             job=self.keeper.record if self.keeper else None,
             ready=self._ready,
+            metrics={part: f"http://{LOOPBACK}:{port}/metrics" for part, port in self._metrics_ports.items()},
         )
         if stack != self._saved:
             stack.save()
