@@ -4,13 +4,16 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo up down status job-zip submit test test-fast lint lock ci clean
+.PHONY: help setup readers demo up down status job-zip submit test test-fast lint lock ci clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## system packages, .venv and jars; cached by version
 	@scripts/setup.sh
+
+readers: setup  ## what the tests of examples/readers need: nginx with Lua, Go modules
+	@scripts/readers.sh
 
 demo: setup  ## the whole thing on this machine: real servers, a fleet, measured figures
 	@$(BIN)/waypost demo
@@ -30,7 +33,7 @@ job-zip: setup  ## dist/waypost-job.zip: what `flink run -pyfs` takes
 submit: setup  ## replace the running job by this tree's code, with its state
 	@$(BIN)/waypost submit
 
-test: setup lint  ## everything: linters, types, layers, then all three floors of tests
+test: setup readers lint  ## everything: linters, types, layers, then all three floors of tests
 	@$(BIN)/python -m pytest -m "" --durations=10
 
 test-fast: setup  ## seconds: no Java, no servers
