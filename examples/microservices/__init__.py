@@ -2,9 +2,9 @@
 
     python -m microservices.provider        python -m microservices.consumer
 
-`environment` reads how to run, `logs` writes JSON lines, `application` is what both speak over HTTP, `addresses` says
-where they can be called, `serving` is their life from the first request to the deregistration. `known_routes` and
-`failover` are the consumer's way to a provider.
+`environment` reads how to run, `application` is what both speak over HTTP, `addresses` says where they can be called,
+`serving` is their life from the first request to the deregistration. `known_routes` and `failover` are the consumer's
+way to a provider.
 """
 
 VERSION = "v1.0.0"

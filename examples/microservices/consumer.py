@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
-from microservices import VERSION, logs
+from microservices import VERSION
 from microservices.application import HEALTH, Drain, Json, health, make_application
 from microservices.environment import consumer_settings
 from microservices.failover import Failover, NobodyServed
@@ -20,6 +20,7 @@ from microservices.known_routes import KnownRoutes
 from microservices.serving import exit_with, serve
 from waypost.client.routes import RouteReader
 from waypost.errors import SettingsError
+from waypost.logs import configure as configure_logs
 
 Clock = Callable[[], datetime]
 
@@ -68,7 +69,7 @@ def main() -> None:
     try:
         settings = consumer_settings(os.environ)
         own = settings.own
-        logs.configure(own.log_level, own.names())
+        configure_logs(own.log_level, own.names())
         reader = RouteReader(settings.redis_url, reader_id=own.instance)
         serve(own, lambda _port, drain: make_consumer(KnownRoutes(reader, settings.provider), drain))
     except SettingsError as error:

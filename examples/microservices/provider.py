@@ -9,11 +9,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
-from microservices import VERSION, logs
+from microservices import VERSION
 from microservices.application import HEALTH, Drain, Json, health, make_application
 from microservices.environment import ServiceSettings, provider_settings
 from microservices.serving import exit_with, serve
 from waypost.errors import SettingsError
+from waypost.logs import configure as configure_logs
 
 
 def make_provider(settings: ServiceSettings, host: str, port: int, drain: Drain) -> Starlette:
@@ -35,7 +36,7 @@ def make_provider(settings: ServiceSettings, host: str, port: int, drain: Drain)
 def main() -> None:
     try:
         settings = provider_settings(os.environ)
-        logs.configure(settings.log_level, settings.names())
+        configure_logs(settings.log_level, settings.names())
         serve(settings, lambda port, drain: make_provider(settings, socket.gethostname(), port, drain))
     except SettingsError as error:
         exit_with(error)

@@ -261,6 +261,26 @@ class TestFollowing:
         writer.publish(PAY, a="{}", b=entry(2))
         assert told(reader.poll(SOON)) == [("delete", "a", 1), ("add", "b", 2)]
 
+    def test_keys_that_hold_no_table_spoil_nobody_elses(self, server: Server, writer: Writer, make_reader: Any) -> None:
+        reader = make_reader(server)
+        reader.watch_all()
+        assert reader.life == ""
+        writer.publish(PAY, a=entry(1))
+        writer.client.sadd(KEYS.services, "no-slash", "default/broken", "default/number", b"\xff/\xfe")
+        writer.client.set(KEYS.route(ServiceKey("default", "broken")), "not a hash")
+        writer.client.hset(KEYS.meta(ServiceKey("default", "number")), "revision", "many")
+
+        assert told(reader.poll(SOON)) == [("add", "a", 1)]
+        writer.client.xadd(KEYS.changes, {"service": b"\xff\xfe"})
+        writer.publish(CART, x=entry(2))
+
+        assert told(polled_until(reader, lambda: CART in reader.services())) == [("add", "x", 2)]
+        assert reader.life == writer.client.get(KEYS.generation)
+        assert not reader.table(PAY).stale
+        assert reader.table(ServiceKey("default", "broken")).stale
+        with pytest.raises(RegistryUnavailable, match="no table"):
+            reader.read(ServiceKey("default", "broken"))
+
     def test_events_are_yielded_until_it_is_closed(self, server: Server, writer: Writer, make_reader: Any) -> None:
         reader = make_reader(server, PAY)
         seen: list[EndpointEvent] = []

@@ -46,6 +46,11 @@ def test_the_show_from_nothing_to_nothing(state_dir: Path, waypost: Any) -> None
     assert missed == [], demo.stdout
     assert result["calls"]["made"] > 0
     assert result["calls"]["failed"] == 0
+    assert result["gateway"]["kind"] == "traefik"
+    assert result["gateway"]["requests"] > 0
+    assert result["gateway"]["failed"] == 0
+    assert result["rolling_replacement"]["replaced"] == 3
+    assert result["rolling_replacement"]["failed"] == 0
     assert result["quiet"]["changes_entries"] == 0
     assert result["quiet"]["beats"] > 0
     assert result["silent_death"]["removed_s_after_last_beat"] >= result["silent_death"]["lease_s"]

@@ -13,10 +13,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
-from microservices import logs
 from microservices.application import Drain, Json, make_application
 from microservices.environment import provider_settings
 from microservices.serving import serve
+from waypost.logs import configure as configure_logs
 
 
 def tell(event: str) -> None:
@@ -36,5 +36,5 @@ def make_app(_port: int, drain: Drain) -> Starlette:
 
 if __name__ == "__main__":
     settings = provider_settings(os.environ)
-    logs.configure(settings.log_level, settings.names())
+    configure_logs(settings.log_level, settings.names())
     serve(settings, make_app)

@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 import microservices
-from microservices import logs
 from microservices.application import Drain, Json, make_application
 from microservices.environment import provider_settings
 from microservices.provider import make_provider
 from tests.examples.asking import ask
+from waypost.logs import configure as configure_logs
 
 SETTINGS = provider_settings({"WAYPOST_KAFKA_BOOTSTRAP": "kafka:9092"})
 
@@ -37,7 +37,7 @@ def out() -> Iterator[io.StringIO]:
     level, handlers = root.level, root.handlers[:]
     out = io.StringIO()
     root.handlers[:] = []  # configure() closes those it finds
-    logs.configure("debug", {"service": "s", "instance": "i", "environment": "e"}, out)
+    configure_logs("debug", {"service": "s", "instance": "i", "environment": "e"}, out)
     yield out
     root.setLevel(level)
     root.handlers[:] = handlers
@@ -151,7 +151,7 @@ class TestLogs:
         out = io.StringIO()
         root.handlers[:] = []
         try:
-            logs.configure("warning", {}, out)
+            configure_logs("warning", {}, out)
             structlog.stdlib.get_logger().info("no")
             logging.getLogger("lib").info("no")
             structlog.stdlib.get_logger().warning("yes")
@@ -172,7 +172,7 @@ def test_the_examples_use_the_house_as_any_program_would() -> None:
                 rooms.add(line.split()[1].split(".")[1])
             assert not line.startswith(("from jobs", "from sinks", "from sources", "from schemas"))
 
-    assert rooms == {"client", "errors", "model", "wire"}
+    assert rooms == {"client", "errors", "logs", "model", "wire"}
 
 
 def test_the_version_is_said_once() -> None:

@@ -68,6 +68,13 @@ _CONFIG_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     is_flag=True,
     help="Serve /metrics; `waypost status` has the addresses. Flink's have no access control.",
 )
+@click.option(
+    "--gateway",
+    type=click.Choice(["traefik", "envoy", "none"]),
+    default="none",
+    show_default=True,
+    help="A gateway in front of all services, and the feed that tells it its routes.",
+)
 @click.option("--timeout", type=float, default=240.0, show_default=True, metavar="SECONDS", help="Give up after this.")
 def up(
     detach: bool,
@@ -83,9 +90,10 @@ def up(
     job_name: str,
     no_job: bool,
     metrics: bool,
+    gateway: str,
     timeout: float,
 ) -> None:
-    """Start Kafka, Valkey, Flink, the witness and the route job on this machine.
+    """Start Kafka, Valkey, Flink, the witness and the route job on this machine, and a gateway if wanted.
 
     Ports are chosen free, everything listens on loopback only. What dies is restarted; the job
     resumes from its newest checkpoint. Without --detach it runs until Ctrl-C. Data stays in the state
@@ -97,6 +105,8 @@ def up(
         existing: Stack | None = running_stack(state_dir)
     except StackError:
         existing = None
+    if existing is not None and gateway not in ("none", existing.gateway):
+        raise StackError(f"the stack is up with gateway {existing.gateway}; `waypost down` first")
     if existing is not None and existing.ready:
         click.echo(f"already up (supervisor {existing.supervisor.pid if existing.supervisor else '?'})")
         _print_addresses(existing)
@@ -128,6 +138,7 @@ def up(
                 flink_settings=dict(_pair(item) for item in flink_set),
                 task_heap_mb=task_heap,
                 metrics=metrics,
+                gateway=gateway,
             )
             process = control.start(state_dir, options, dies_with_us=not detach)
             alive: Callable[[], bool] = lambda: process.poll() is None  # noqa: E731
@@ -325,6 +336,10 @@ def _print_addresses(stack: Stack) -> None:
     click.echo(f"  Kafka  {stack.kafka_bootstrap}")
     click.echo(f"  Redis  {stack.redis_url}")
     click.echo(f"  Flink  {stack.flink_rest}")
+    if stack.gateway != "none":
+        click.echo(
+            f"  {stack.gateway.capitalize():<7}{stack.gateway_url}/<namespace>/<service>/, admin {stack.gateway_admin}"
+        )
     click.echo(f"  state  {stack.state_dir}")
 
 
@@ -337,6 +352,11 @@ def _print_status(report: dict[str, Any]) -> None:
         ("flink", flink, f"{flink['rest']}, TaskManagers {flink['task_managers']}/{flink['task_managers_wanted']}"),
         ("witness", report["witness"], f"pid {report['witness']['pid']}"),
     ]
+    if gateway := report.get("gateway"):
+        fed = "" if gateway["feed_ready"] else ", no tables yet"
+        rows.append(
+            (gateway["kind"], gateway, f"{gateway['url']}, admin {gateway['admin']}, feed {gateway['feed']}{fed}")
+        )
     for job in report["jobs"]:
         rows.append(
             (f"job {job['name']}", job, f"{job['state']} {job['id']} build {job['build']} {job.get('reason') or ''}")

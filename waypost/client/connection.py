@@ -26,9 +26,13 @@ def connect(url: str, timeout: timedelta) -> redis.Redis:
 
 
 def text(value: Any) -> str:
-    """Return an answer as str, whether or not the client decodes, and "" for None."""
+    """Return an answer as str, whether or not the client decodes, and "" for None.
+
+    Bytes that are no UTF-8 become U+FFFD, which is in no name, number or address: what cannot be read is refused where
+    it is looked at, and does not keep the rest from being read.
+    """
     if isinstance(value, bytes):
-        return value.decode()
+        return value.decode(errors="replace")
     return "" if value is None else str(value)
 
 

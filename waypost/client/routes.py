@@ -9,10 +9,11 @@ Nothing here runs by itself: the caller's loop (or thread) is `poll()` or `event
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -80,6 +81,7 @@ class RouteReader:
         self._happened: list[EndpointEvent] = []
         self._following = False
         self._lost = False
+        self._complete = False
         self._retry_at = 0.0
         self._closed = threading.Event()
 
@@ -91,6 +93,8 @@ class RouteReader:
             ((_, reading),) = read_tables(self._redis, self._keys, [service])
         except (RedisError, OSError) as error:
             raise RegistryUnavailable(f"reading the table of {service}: {error}") from error
+        if reading is None:
+            raise RegistryUnavailable(f"the keys of {service} hold something that is no table")
         return TableView(
             service=service,
             revision=reading.revision,
@@ -116,6 +120,19 @@ class RouteReader:
     def table(self, service: ServiceKey) -> TableView:
         """Return the copy as it is; never waits. Raises KeyError when the service is not watched."""
         return self._copies[service].view()
+
+    @property
+    def life(self) -> str:
+        """The generation of the store that every table was read from at least once; "" before that.
+
+        Also "" while the store has none: nobody has written tables to it yet, or it was wiped.
+        """
+        return self._stream.life if self._complete else ""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the registry could not be reached when it was last tried."""
+        return self._lost
 
     def services(self) -> list[ServiceKey]:
         """Return the services of which there is a copy, in order."""
@@ -170,6 +187,7 @@ class RouteReader:
             self._retry_at = time.monotonic() + self._backoff.next().total_seconds()
         else:
             self._lost = False
+            self._complete = True
             self._backoff.reset()
 
     def _step(self, remaining: float) -> None:
@@ -210,7 +228,7 @@ class RouteReader:
     def _discover(self) -> None:
         if self._accepts is not None:
             members: Any = self._redis.smembers(self._keys.services)
-            self.watch(*filter(self._accepts, (ServiceKey.parse(text(member)) for member in members)))
+            self.watch(*filter(self._accepts, _service_keys(members)))
 
     def _fold(self, fields: Fields) -> None:
         try:
@@ -239,7 +257,11 @@ class RouteReader:
             if not batch:
                 return
             for service, reading in read_tables(self._redis, self._keys, batch):
-                self._happened += self._copies[service].take(reading, self._now_ms())
+                if reading is None:
+                    _log.warning("the keys of %s hold something that is no table: keeping the copy", service)
+                    self._copies[service].mark_stale(self._now_ms())
+                else:
+                    self._happened += self._copies[service].take(reading, self._now_ms())
             with self._lock:
                 self._unread.difference_update(batch)
 
@@ -250,3 +272,10 @@ class RouteReader:
     def _mark_stale(self) -> None:
         for copy in list(self._copies.values()):
             copy.mark_stale(self._now_ms())
+
+
+def _service_keys(members: Iterable[Any]) -> Iterator[ServiceKey]:
+    """Parse names of services; what is none of them is nobody's service."""
+    for member in members:
+        with contextlib.suppress(ValueError):
+            yield ServiceKey.parse(text(member))

@@ -10,7 +10,8 @@ from typing import Any
 from waypost.demo.burst import Change, plan_burst
 from waypost.demo.figures import at_least, exactly, happened, spread, within_ms
 from waypost.demo.lives import deregister, drain, flap, kill, silence
-from waypost.demo.script import Act, Arrive, Burst, Deregister, Drain, Flap, Kill, Quiet, Silence
+from waypost.demo.rolling import roll
+from waypost.demo.script import Act, Arrive, Burst, Deregister, Drain, Flap, Kill, Quiet, Roll, Silence
 from waypost.demo.stage import PATIENCE_S, Stage
 from waypost.model.names import DEFAULT_NAMESPACE
 
@@ -135,5 +136,6 @@ _ACTS: dict[type[Any], Callable[[Any, Stage], None]] = {
     Deregister: deregister,
     Silence: silence,
     Flap: flap,
+    Roll: roll,
     Burst: burst,
 }

@@ -55,6 +55,16 @@ class FailedCall:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class FailedVisit:
+    """A request through the gateway that failed."""
+
+    at: float
+    began: float
+    service: str
+    reason: str
+
+
 @dataclass(slots=True)
 class Observed:
     """See the module. `take` may be called from any thread; read the fields inside `wait` or after it."""
@@ -65,6 +75,11 @@ class Observed:
     revisions: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     calls: int = 0
     failed_calls: list[FailedCall] = field(default_factory=list)
+    visits: int = 0
+    """Requests through the gateway."""
+    failed_visits: list[FailedVisit] = field(default_factory=list)
+    met: dict[str, float] = field(default_factory=dict)
+    """When an instance first answered through the gateway."""
     beats: int = 0
     lost_beats: int = 0
     expected_to_end: set[str] = field(default_factory=set)
@@ -135,6 +150,12 @@ class Observed:
             self.calls = line["calls"]
         elif what == "call-failed":
             self.failed_calls.append(FailedCall(at, line["service"], line["instance"], line["attempt"], line["reason"]))
+        elif what == "visited":
+            self.visits = line["requests"]
+        elif what == "visit-failed":
+            self.failed_visits.append(FailedVisit(at, line["began"], line["service"], line["reason"]))
+        elif what == "met":
+            self.met[line["instance"]] = at
         elif what == "staying":
             self.fleet_stays = True
         elif what == "gone":

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from waypost.demo import caller, report
+from waypost.demo import caller, report, visitor
 from waypost.demo.acts import perform
 from waypost.demo.figures import at_least, exactly, happened
 from waypost.demo.fleet import Fleet, end_earlier_fleets
+from waypost.demo.gateway import Visits
 from waypost.demo.ledger import Ledger
 from waypost.demo.observed import Observed
 from waypost.demo.script import SCRIPTS, Script
@@ -27,9 +28,12 @@ from waypost.demo.worker import Worker
 from waypost.demo.writes import WriteCounter
 from waypost.local.process import TAG
 from waypost.local.state import DEFAULT_STATE_DIR, Stack, load_stack, write_whole
+from waypost.model.names import DEFAULT_NAMESPACE
 
 READER = "reader"
 INTERRUPTED = 130
+VISITS_PER_SECOND = 20.0
+"""Through the gateway, at most; so few that the other figures are not its figures. A rolling replacement has more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,8 @@ class Options:
     calls_per_second: float = 50.0
     seed: int = 1
     script: str = "full"
+    gateway: str | None = None
+    """`traefik`, `envoy` or `none`; None: that of the running stack, else Traefik."""
 
 
 def play(options: Options) -> int:
@@ -56,7 +62,7 @@ def play(options: Options) -> int:
     ground = Ground(state_dir=options.state_dir)
     kept = False
     try:
-        stack = ground.bring_up(lasting=options.keep)
+        stack = ground.bring_up(lasting=options.keep, gateway=options.gateway)
         if ended := end_earlier_fleets(options.state_dir):
             say(f"ended {ended} processes of an earlier demo")
         held = _show(options, stack)
@@ -84,6 +90,9 @@ def _show(options: Options, stack: Stack) -> bool:
             say(f"deregistered {left} instances that an earlier demo left behind")
         reader = _start_reader(options, stack, script, observed)
         cleanup.callback(_end_reader, reader, observed)
+        visits = _start_visits(options, stack, script, observed)
+        if visits is not None:
+            cleanup.callback(visits.end)
         writes = WriteCounter(stack.redis_url)
         cleanup.callback(writes.close)
         stage = Stage(
@@ -93,12 +102,15 @@ def _show(options: Options, stack: Stack) -> bool:
             fleet=fleet,
             ledger=ledger,
             writes=writes,
+            visits=visits,
             chance=random.Random(options.seed),
         )
         before, began = writes.now(), time.monotonic()
         for act in script.acts:
             perform(act, stage)
         _end_reader(reader, observed)
+        if visits is not None:
+            visits.end()
         stage.figures["redis"] = _written(stage, writes.now() - before)
         stage.figures["seconds"] = round(time.monotonic() - began, 1)
         _sum_up(stage, options, stack)
@@ -129,6 +141,18 @@ def _start_reader(options: Options, stack: Stack, script: Script, observed: Obse
     )
 
 
+def _start_visits(options: Options, stack: Stack, script: Script, observed: Observed) -> Visits | None:
+    if stack.gateway == "none":
+        return None
+    settings = visitor.Settings(
+        gateway=stack.gateway_url,
+        services=sorted(script.cast.services),
+        per_second=min(VISITS_PER_SECOND, options.calls_per_second),
+        seed=options.seed,
+    )
+    return Visits.begin(stack.gateway, settings, options.state_dir, observed, observed.take)
+
+
 def _written(stage: Stage, written: Any) -> dict[str, int]:
     return {
         "changes_entries": written.changes,
@@ -152,6 +176,10 @@ def _sum_up(stage: Stage, options: Options, stack: Stack) -> None:
     # Half of the asked rate, because the first seconds have nobody to call.
     stage.expect(at_least("calls made", observed.calls, int(stage.figures["seconds"] * options.calls_per_second / 2)))
     stage.expect(exactly("failed calls, after one failover", failed, 0))
+    if stage.visits is not None:
+        stage.figures["gateway"], expectations = stage.visits.sum_up(stage.figures["seconds"])
+        for expectation in expectations:
+            stage.expect(expectation)
     lost = ", ".join(sorted({move.instance for move in stage.unexplained()}))
     stage.expect(happened("departures that nothing explains", "none", lost or "none", not lost))
     now = load_stack(options.state_dir)
@@ -186,6 +214,11 @@ def _figures(figures: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
         f"calls {calls['made']}, failed at first try {calls['failed_first_try']}"
         f"{f' ({reasons})' if reasons else ''}, failed {calls['failed']}"
     )
+    if through := figures.get("gateway"):
+        yield (
+            f"requests through {through['kind']} {through['requests']}, failed {through['failed']}"
+            f"{f', cut off by a SIGKILL {cut}' if (cut := through['cut_by_a_kill']) else ''}"
+        )
     yield (
         f"beats {redis['beats']}, entries in `changes` {redis['changes_entries']}, "
         f"writing commands in Redis {redis['writing_commands']}"
@@ -194,14 +227,18 @@ def _figures(figures: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
 
 def _invite(stack: Stack, state_dir: Path, script: Script) -> None:
     service = next(iter(script.cast.services))
+    gateway = through = ""
+    if stack.gateway != "none":
+        gateway = f"\n  {stack.gateway.capitalize():<7}{stack.gateway_url}, admin {stack.gateway_admin}"
+        through = f"\n  curl {stack.gateway_url}/{DEFAULT_NAMESPACE}/{service}/"
     where = "" if state_dir == DEFAULT_STATE_DIR.resolve() else f" --state-dir {state_dir}"
     print(f"""
 The stack and the fleet go on running:
   Kafka  {stack.kafka_bootstrap}
   Redis  {stack.redis_url}
-  Flink  {stack.flink_rest}
+  Flink  {stack.flink_rest}{gateway}
 
-Try:
+Try:{through}
   waypost get routes {service} -w{where}
   waypost drain {service} --instance {service}-1{where}
   redis-cli -u {stack.redis_url} HGETALL 'waypost:v1:{{default/{service}}}:route'

@@ -84,6 +84,14 @@ class Flap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Roll:
+    """Every instance of a service is replaced while requests come through the gateway. Without one it is left out."""
+
+    service: str
+    per_second: float = 200.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Burst:
     """Explicit changes at a steady rate: weights, and an instance per service that drains and registers again."""
 
@@ -91,7 +99,7 @@ class Burst:
     per_second: float
 
 
-Act = Arrive | Quiet | Kill | Drain | Deregister | Silence | Flap | Burst
+Act = Arrive | Quiet | Kill | Drain | Deregister | Silence | Flap | Roll | Burst
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +125,11 @@ FULL = Script(
         Deregister(instance="catalog-2", beats=2),
         Silence(instance="search-4"),
         Flap(instance="users-6", seconds=5),
+        Roll(service="users"),
         Burst(changes=200, per_second=20),
     ),
 )
-"""About a minute and a quarter."""
+"""About a minute and a half."""
 
 SHORT = Script(
     cast=Cast(services={"payments": 4, "orders": 4, "catalog": 4}, lease_s=4, beat_s=1.0, grace_s=1.5),
@@ -132,6 +141,7 @@ SHORT = Script(
         Deregister(instance="catalog-2", beats=1),
         Silence(instance="orders-4"),
         Flap(instance="catalog-4", seconds=2),
+        Roll(service="payments"),
         Burst(changes=30, per_second=20),
     ),
 )

@@ -14,6 +14,7 @@ from waypost.local.control import Event
 from waypost.local.state import Stack, load_stack, running_stack
 from waypost.local.supervisor import Options
 
+DEFAULT_GATEWAY = "traefik"
 _UP_S = 300.0
 
 
@@ -24,15 +25,17 @@ class Ground:
     state_dir: Path
     ours: bool = False
 
-    def bring_up(self, *, lasting: bool) -> Stack:
+    def bring_up(self, *, lasting: bool, gateway: str | None) -> Stack:
         """Return the running stack, started if need be, as `waypost up --detach` does. `lasting`: it outlives us.
 
-        Raises StackError.
+        `gateway` None: that of the running stack, or the default. Raises StackError.
         """
         try:
             running = running_stack(self.state_dir)
         except StackError:
             running = None
+        if running is not None and gateway not in (None, running.gateway):
+            raise StackError(f"the stack is up with gateway {running.gateway}; `waypost down` first")
         if running is not None and running.ready:
             say(f"using the stack that runs in {self.state_dir}")
             return running
@@ -42,9 +45,11 @@ class Ground:
             control.stop(self.state_dir, say=say)
             control.claim(self.state_dir)
             self.ours = True
-            say("starting Kafka, Valkey, Flink and the route job")
+            gateway = gateway or DEFAULT_GATEWAY
+            with_gateway = f", {gateway.capitalize()}" if gateway != "none" else ""
+            say(f"starting Kafka, Valkey, Flink{with_gateway} and the route job")
             record = control.pack_job(self.state_dir)
-            process = control.start(self.state_dir, Options(job=record), dies_with_us=not lasting)
+            process = control.start(self.state_dir, Options(job=record, gateway=gateway), dies_with_us=not lasting)
             alive = lambda: process.poll() is None  # noqa: E731
         began = time.monotonic()
         for event in control.follow(self.state_dir, until=self._is_ready, alive=alive, timeout_s=_UP_S):

@@ -11,6 +11,7 @@ from typing import Any
 
 from waypost.demo.figures import Expectation
 from waypost.demo.fleet import Fleet
+from waypost.demo.gateway import Visits
 from waypost.demo.instance import Spec
 from waypost.demo.ledger import Ledger
 from waypost.demo.observed import Member, Move, Observed
@@ -38,6 +39,8 @@ class Stage:
     fleet: Fleet
     ledger: Ledger
     writes: WriteCounter
+    visits: Visits | None
+    """None: no gateway."""
     chance: random.Random
     say: Callable[[str], None] = say
     expectations: list[Expectation] = field(default_factory=list)

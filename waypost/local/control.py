@@ -23,6 +23,7 @@ from waypost.errors import StackError
 from waypost.flink.rest import FlinkRest
 from waypost.flink.submission import JobRecord
 from waypost.local import job_zip
+from waypost.local.gateways import answers
 from waypost.local.kafka import broker_answers
 from waypost.local.process import GUEST, ProcessId, belonging_to, end, send, spawn
 from waypost.local.state import Stack, load_stack, running_stack, write_whole
@@ -238,7 +239,11 @@ def status(stack: Stack) -> dict[str, Any]:
         "jobs": _jobs_status(rest, stack),
         "metrics": dict(stack.metrics),
     }
-    parts = [report[name] for name in ("supervisor", "kafka", "redis", "flink", "witness")]
+    names = ["supervisor", "kafka", "redis", "flink", "witness"]
+    if stack.gateway != "none":
+        report["gateway"] = _gateway_status(stack)
+        names.append("gateway")
+    parts = [report[name] for name in names]
     report["healthy"] = all(part["healthy"] for part in [*parts, *report["jobs"]])
     return report
 
@@ -252,6 +257,19 @@ def _flink_status(rest: FlinkRest, stack: Stack) -> dict[str, Any]:
         "task_managers": present,
         "task_managers_wanted": stack.task_managers,
         "healthy": present >= stack.task_managers,
+    }
+
+
+def _gateway_status(stack: Stack) -> dict[str, Any]:
+    ready = "/ping" if stack.gateway == "traefik" else "/ready"
+    return {
+        "kind": stack.gateway,
+        "url": stack.gateway_url,
+        "admin": stack.gateway_admin,
+        "feed": stack.feed_url,
+        # The feed has tables once the job has opened the store.
+        "feed_ready": answers(f"{stack.feed_url}/readyz"),
+        "healthy": answers(f"{stack.feed_url}/healthz") and answers(f"{stack.gateway_admin}{ready}"),
     }
 
 

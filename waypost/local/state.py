@@ -34,6 +34,11 @@ class Stack:
     flink_rpc_port: int
     flink_blob_port: int
     task_managers: int
+    gateway: str = "none"
+    """`traefik`, `envoy` or `none`; the three addresses below belong to it."""
+    gateway_url: str = ""
+    gateway_admin: str = ""
+    feed_url: str = ""
     supervisor: ProcessId | None = None
     parts: Mapping[str, ProcessId] = field(default_factory=dict)
     restarts: Mapping[str, int] = field(default_factory=dict)

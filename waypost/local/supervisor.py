@@ -30,6 +30,7 @@ from waypost.flink.rest import FlinkRefused, FlinkRest, FlinkUnavailable
 from waypost.flink.submission import JobRecord, Snapshots
 from waypost.local import jars
 from waypost.local.flink import Flink, TaskManagerMemory
+from waypost.local.gateways import Envoy, Feed, Traefik
 from waypost.local.java import java_home
 from waypost.local.kafka import Kafka
 from waypost.local.ports import LOOPBACK, free_ports
@@ -64,6 +65,8 @@ class Options:
     task_heap_mb: int = TaskManagerMemory.heap
     metrics: bool = False
     """Whether parts of ours and Flink's serve `/metrics`; Flink's listen on every interface."""
+    gateway: str = "none"
+    """`traefik`, `envoy` or `none`."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -157,6 +160,8 @@ class Supervisor:
             self.kafka.prepare()
             self.valkey.prepare()
             self.flink.prepare()
+            if self.gateway is not None:
+                self.gateway.prepare()
             while not self._stop_asked:
                 self._tick()
                 time.sleep(TICK_S)
@@ -204,6 +209,7 @@ class Supervisor:
         # The first time all TaskManagers are waited for; later a standby may be missing for a while.
         complete = self._was_ready or all(part.healthy for part in self._task_managers)
         ready = complete and self._servers_healthy() and (self.keeper is None or self.keeper.running)
+        ready = ready and all(part.healthy for part in self._gateway_parts)
         became_ready = ready and not self._ready
         self._ready = ready
         self._was_ready = self._was_ready or ready
@@ -212,8 +218,10 @@ class Supervisor:
             self._report("stack", "ready", "")
 
     def _servers_healthy(self) -> bool:
-        # One TaskManager may be down (its standby works); the keeper itself waits for all before it submits.
-        return self._topics_ready and all(part.healthy for part in self.parts if part not in self._task_managers)
+        # One TaskManager may be down (its standby works); the keeper itself waits for all before it submits. The job
+        # waits for no gateway: it is the other way round.
+        spared = [*self._task_managers, *self._gateway_parts]
+        return self._topics_ready and all(part.healthy for part in self.parts if part not in spared)
 
     def _prepare_topics(self, now: float) -> None:
         if self._topics_ready or not self._kafka_part.healthy or now < self._topics_next:
@@ -246,7 +254,7 @@ class Supervisor:
     def _build(self) -> None:
         earlier = _earlier_stack(self.state_dir)
         measured = self._measured_parts()
-        wanted: list[int | None] = [None] * 6
+        wanted: list[int | None] = [None] * 9
         if earlier is not None:
             wanted = [
                 _port(earlier.kafka_bootstrap),
@@ -255,11 +263,16 @@ class Supervisor:
                 _port(earlier.flink_rest),
                 earlier.flink_rpc_port,
                 earlier.flink_blob_port,
+                *(
+                    _port(url) if url else None
+                    for url in (earlier.feed_url, earlier.gateway_url, earlier.gateway_admin)
+                ),
             ]
         known = earlier.metrics if earlier is not None else {}
         wanted += [_port(known[part].removesuffix("/metrics")) if part in known else None for part in measured]
         kafka_port, controller_port, redis_port, rest_port, rpc_port, blob_port, *others = free_ports(wanted)
-        self._metrics_ports = dict(zip(measured, others, strict=True))
+        gateway_ports, metrics_ports = others[:3], others[3:]
+        self._metrics_ports = dict(zip(measured, metrics_ports, strict=True))
         java = java_home()
         self.kafka = Kafka(
             directory=self.state_dir / "kafka",
@@ -283,6 +296,7 @@ class Supervisor:
             metrics_ports=self._metrics_ports,
         )
         self.rest = FlinkRest(url=self.flink.rest)
+        self._build_gateway(*gateway_ports)
         self._kafka_part = Part("kafka", command=self.kafka.command, probe=self.kafka.is_healthy)
         self._task_managers = [self._task_manager(i + 1) for i in range(self.options.task_managers)]
         self.parts = [
@@ -296,6 +310,7 @@ class Supervisor:
             ),
             *self._task_managers,
             self._witness(),
+            *self._gateway_parts,
         ]
         record = self.options.job
         if record is None and earlier is not None:
@@ -306,6 +321,23 @@ class Supervisor:
         if not self.options.metrics:
             return []
         return ["jobmanager", *(f"taskmanager-{i + 1}" for i in range(self.options.task_managers)), "witness"]
+
+    def _build_gateway(self, feed_port: int, port: int, admin_port: int) -> None:
+        self.gateway: Traefik | Envoy | None = None
+        self._gateway_parts: list[Part] = []
+        kind = self.options.gateway
+        if kind == "none":
+            return
+        self.feed = feed = Feed(redis_url=self.valkey.url, port=feed_port)
+        make = {"traefik": Traefik, "envoy": Envoy}[kind]
+        self.gateway = gateway = make(
+            directory=self.state_dir / kind, port=port, admin_port=admin_port, feed_url=feed.url
+        )
+        gateway.command()  # raises when the program is missing: now, not again and again later
+        self._gateway_parts = [
+            Part("gateway-feed", command=feed.command, probe=feed.is_healthy),
+            Part(kind, command=gateway.command, probe=gateway.is_healthy),
+        ]
 
     def _task_manager(self, number: int) -> Part:
         name = f"taskmanager-{number}"
@@ -369,7 +401,10 @@ class Supervisor:
     # --- what others see ---
 
     def _address(self, part: str) -> str:
-        return {"kafka": self.kafka.bootstrap, "valkey": self.valkey.url, "jobmanager": self.flink.rest}.get(part, "")
+        addresses = {"kafka": self.kafka.bootstrap, "valkey": self.valkey.url, "jobmanager": self.flink.rest}
+        if self.gateway is not None:
+            addresses.update({"gateway-feed": self.feed.url, self.options.gateway: self.gateway.url})
+        return addresses.get(part, "")
 
     def _save(self) -> None:
         stack = Stack(
@@ -381,6 +416,10 @@ class Supervisor:
             flink_rpc_port=self.flink.rpc_port,
             flink_blob_port=self.flink.blob_port,
             task_managers=self.options.task_managers,
+            gateway=self.options.gateway,
+            gateway_url=self.gateway.url if self.gateway else "",
+            gateway_admin=self.gateway.admin if self.gateway else "",
+            feed_url=self.feed.url if self.gateway else "",
             supervisor=ProcessId.of(os.getpid()),
             parts={part.name: part.identity for part in self.parts if part.identity is not None},
             restarts={part.name: part.restarts for part in self.parts},
@@ -443,8 +482,8 @@ def _earlier_stack(state_dir: Path) -> Stack | None:
         return None
 
 
-def _port(address: str) -> int:
-    return int(address.rpartition(":")[2].partition("/")[0])
+def _port(address: str) -> int | None:
+    return int(address.rpartition(":")[2].partition("/")[0]) if address else None
 
 
 def main(arguments: list[str]) -> int:

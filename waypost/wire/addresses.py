@@ -65,6 +65,11 @@ def _canonical_ipv6(text: str) -> str:
     return str(address)
 
 
+def is_ip(address: str) -> bool:
+    """Tell whether a canonical address is an IP address and not a DNS name."""
+    return ":" in address or _IPV4.match(address) is not None
+
+
 def split_endpoint(text: str) -> tuple[str, int]:
     """Return (canonical address, port) of `host:port` or `[ipv6]:port`.
 

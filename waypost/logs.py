@@ -1,6 +1,7 @@
 """Logs as JSON, one line per event on standard output, ours and those of every library alike.
 
-Each line has `event`, `level`, `timestamp` (RFC 3339, UTC), `service`, `instance`, `environment`, then the facts.
+Each line has `event`, `level`, `timestamp` (RFC 3339, UTC), what the process says of itself, then the facts. For
+processes that serve: it needs structlog, which the extras `gateway` and `examples` bring.
 """
 
 from __future__ import annotations

@@ -1,0 +1,128 @@
+"""The process: `waypost gateway-feed`. It follows, serves, projects, and ends in order on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import uvicorn
+
+from waypost.client.connection import connect
+from waypost.client.keys import DEFAULT_PREFIX, Keys
+from waypost.client.routes import TIMEOUT, RouteReader
+from waypost.errors import SettingsError
+from waypost.gateway.application import make_application
+from waypost.gateway.feed import Feed
+from waypost.gateway.projection import Projection
+from waypost.gateway.rules import Rules
+
+_log = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+END_S = 3
+"""How long answers under way may take when the process ends."""
+
+_LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]*)):([0-9]{1,5})\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How to run. `traefik_redis` None: no projection."""
+
+    redis_url: str
+    prefix: str = DEFAULT_PREFIX
+    host: str = "127.0.0.1"
+    port: int
+    rules: Rules
+    traefik_redis: str | None = None
+    root: str = ""
+
+
+def read_listen(text: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT` or `[IPV6]:PORT`. Raises SettingsError."""
+    match = _LISTEN.match(text)
+    if match is None or int(match[3]) > 65_535:
+        raise SettingsError(f"{text!r} is not HOST:PORT")
+    return match[1] or match[2] or "127.0.0.1", int(match[3])
+
+
+def run(settings: Settings) -> None:
+    """Serve until told to stop. Call it on the main thread. Raises SettingsError."""
+    keys = Keys(settings.prefix)
+    feed = Feed(
+        RouteReader(settings.redis_url, prefix=settings.prefix),
+        connect(settings.redis_url, TIMEOUT),
+        settings.rules,
+        keys=keys,
+    )
+    threads = [threading.Thread(target=feed.run, name="feed")]
+    projection = None
+    if settings.traefik_redis is not None:
+        projection = Projection(connect(settings.traefik_redis, TIMEOUT), settings.root, settings.rules, feed)
+        threads.append(threading.Thread(target=projection.run, name="projection"))
+    with _listener(settings.host, settings.port) as listener:
+        for thread in threads:
+            thread.start()
+        try:
+            asyncio.run(_serve(feed, settings.rules, listener))
+        finally:
+            feed.stop()
+            if projection is not None:
+                projection.stop()
+            for thread in threads:
+                thread.join()
+    _log.info("ended")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own idea of signals: it would not exit with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(feed: Feed, rules: Rules, listener: socket.socket) -> None:
+    app = make_application(feed, rules)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=END_S,
+        )
+    )
+
+    def stop(number: signal.Signals) -> None:
+        _log.info("ending on %s", number.name)
+        app.state.release()
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stop, number)
+    _log.info("serving on %s", ":".join(map(str, listener.getsockname()[:2])))
+    await server.serve(sockets=[listener])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise SettingsError(f"cannot listen on {host}:{port}: {why}") from error
