@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.tables import eventually
 from tests.gateway.backends import Backend, get
-from tests.gateway.conftest import eventually
 from tests.gateway.tables import TableWriter, an_endpoint
 from waypost.local.state import load_stack
 from waypost.model.names import ServiceKey

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,24 +14,11 @@ from typing import Any
 import pytest
 
 from tests.contracts.conftest import Server, valkey_binary
+from tests.e2e.tables import CEILING_S, eventually
 from tests.gateway.backends import Backend
 from tests.gateway.tables import TableWriter
 from waypost.local.gateways import Envoy, Gateway, Traefik, answers
 from waypost.local.ports import free_ports
-
-CEILING_S = 60.0
-"""How long anything may take before a test fails: far above what is promised, for a busy machine."""
-
-
-def eventually(condition: Callable[[], Any], within_s: float = CEILING_S) -> Any:
-    """Return the first true value of `condition`; fail when there is none in time."""
-    deadline = time.monotonic() + within_s
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"still {found!r} after {within_s} s"
-        time.sleep(0.02)
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.contracts.conftest import Server
-from tests.gateway.conftest import eventually
+from tests.e2e.tables import eventually
 from tests.gateway.tables import KEYS, TableWriter, an_endpoint
 from waypost.client.connection import Backoff, connect
 from waypost.client.routes import RouteReader

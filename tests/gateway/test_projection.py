@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.contracts.conftest import Server
-from tests.gateway.conftest import eventually
+from tests.e2e.tables import eventually
 from tests.gateway.fixed import FixedFeed, a_target
 from waypost.client.connection import Backoff, connect
 from waypost.errors import SettingsError

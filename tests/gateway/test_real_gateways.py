@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections import Counter
@@ -9,8 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.e2e.tables import eventually
 from tests.gateway.backends import Backend, Load, get
-from tests.gateway.conftest import ROOT, Site, eventually
+from tests.gateway.conftest import ROOT, Site
 from tests.gateway.tables import an_endpoint
 from waypost.model.events import Attributes
 from waypost.model.names import ServiceKey
@@ -124,6 +126,38 @@ def test_a_rolling_replacement_fails_no_request(site: Site, kind: str) -> None:
     # As many as were asked for, give or take what a busy machine could not start in time.
     assert load.made > 150 * load.seconds
     assert names(site, times=30) == {b.name for b in new}
+
+
+def test_what_producers_may_write_stops_no_update(site: Site, kind: str) -> None:
+    a, b = site.backend("a"), site.backend("b")
+    site.writer.publish(PAY, up(a))
+    site.serve(kind)
+    eventually(lambda: names(site) == {"a"})
+
+    zones = ['"}]', "`) || Path(`/", "\x00\x1f\u2028", "\N{GRINNING FACE}", "../../etc", "z" * 253]
+    hostile = {f"z{n}": an_endpoint(b.port, zone=zone) for n, zone in enumerate(zones)}
+    ids = {name: an_endpoint(b.port, weight=weight) for name, weight in (("A", 65_535), ("a", 1), ("_:.-", 1))}
+    nowhere = {"dns": an_endpoint(b.port, address="localhost"), "v6": an_endpoint(b.port, address="::1", weight=0)}
+    site.writer.publish(PAY, {**hostile, **ids, **nowhere})
+    eventually(lambda: names(site) == {"b"})
+    several = {f"z{n}": an_endpoint(b.port, address=f"127.0.0.{n + 1}", zone=z) for n, z in enumerate(zones)}
+    site.writer.publish(PAY, {**several, **up(b)})
+    site.writer.publish(CART, {})
+    eventually(lambda: get(site.at.url, "/shop/cart/")[0] == 503)
+
+    site.writer.publish(PAY, up(a))
+    eventually(lambda: names(site) == {"a"})
+
+
+def test_the_feed_ends_in_order(site: Site, kind: str) -> None:
+    site.writer.publish(PAY, {})
+    site.serve(kind)
+    eventually(lambda: get(site.at.url, "/default/payments/")[0] == 503)
+
+    assert site.feed.end() == 0
+
+    last = json.loads((site.directory / "feed.log").read_text().splitlines()[-1])
+    assert (last["event"], last["service"]) == ("ended", "waypost-gateway-feed")
 
 
 def test_the_feed_may_die_and_come_back(site: Site, kind: str) -> None:

@@ -8,6 +8,8 @@ import click
 
 from waypost.cli.options import redis_address, redis_option, state_dir_option
 from waypost.errors import SettingsError
+from waypost.gateway.projection import DEFAULT_ROOT, check_root
+from waypost.gateway.rules import DEFAULT_HOST, DEFAULT_PATH, Rules
 
 _DEFAULT_LISTEN = "127.0.0.1:8790"
 
@@ -17,11 +19,11 @@ _DEFAULT_LISTEN = "127.0.0.1:8790"
 @state_dir_option
 @click.option("--listen", default=_DEFAULT_LISTEN, show_default=True, metavar="HOST:PORT", help="Where gateways ask.")
 @click.option(
-    "--host", default="{service}.{namespace}.waypost", show_default=True, metavar="TEMPLATE",
+    "--host", default=DEFAULT_HOST, show_default=True, metavar="TEMPLATE",
     help="Host name that means a service; empty for none.",
 )  # fmt: skip
 @click.option(
-    "--path", default="/{namespace}/{service}/", show_default=True, metavar="TEMPLATE",
+    "--path", default=DEFAULT_PATH, show_default=True, metavar="TEMPLATE",
     help="Path prefix that means a service, cut off before its instances see it; empty for none.",
 )  # fmt: skip
 @click.option(
@@ -30,7 +32,7 @@ _DEFAULT_LISTEN = "127.0.0.1:8790"
 @click.option(
     "--traefik-redis", metavar="URL", help="Write the keys of Traefik's Redis provider to this Redis as well."
 )
-@click.option("--root", default="waypost/traefik", show_default=True, metavar="KEY", help="The root of those keys.")
+@click.option("--root", default=DEFAULT_ROOT, show_default=True, metavar="KEY", help="The root of those keys.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
@@ -53,8 +55,6 @@ def gateway_feed(
     """
     try:
         from waypost import logs
-        from waypost.gateway.projection import check_root
-        from waypost.gateway.rules import Rules
         from waypost.gateway.serve import Settings, read_listen, run
     except ModuleNotFoundError as error:
         raise SettingsError(f"{error.name} is missing; pip install 'waypost[gateway]'") from error

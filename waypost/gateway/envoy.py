@@ -53,7 +53,7 @@ RETRY = {
 }
 """Only what no instance has begun to serve, hence safe for every method; each time another host."""
 
-_REST = {
+SOURCE = {
     "resource_api_version": "V3",
     "api_config_source": {
         "api_type": "REST",
@@ -63,6 +63,8 @@ _REST = {
         "request_timeout": REQUEST_TIMEOUT,
     },
 }
+"""How Envoy is told to ask the feed, for clusters, endpoints and routes alike."""
+
 _OUTLIERS = {
     # Only hosts that cannot be reached, for a few seconds: judging answers is the health checkers' affair.
     "split_external_local_origin_errors": True,
@@ -126,7 +128,7 @@ def cluster(service: ServiceKey) -> dict[str, Any]:
         "@type": TYPE_URLS[CLUSTERS],
         "name": str(service),
         "type": "EDS",
-        "eds_cluster_config": {"service_name": str(service), "eds_config": _REST},
+        "eds_cluster_config": {"service_name": str(service), "eds_config": SOURCE},
         "connect_timeout": "1s",
         "lb_policy": "ROUND_ROBIN",
         # With Envoy's 50 % more than half of a service draining would bring requests back to those that drain.

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import re
+import resource
 import signal
 import socket
 import threading
@@ -68,6 +69,7 @@ def run(settings: Settings) -> None:
     if settings.traefik_redis is not None:
         projection = Projection(connect(settings.traefik_redis, TIMEOUT), settings.root, settings.rules, feed)
         threads.append(threading.Thread(target=projection.run, name="projection"))
+    _allow_many_connections()
     with _listener(settings.host, settings.port) as listener:
         for thread in threads:
             thread.start()
@@ -117,6 +119,13 @@ async def _serve(feed: Feed, rules: Rules, listener: socket.socket) -> None:
         loop.add_signal_handler(number, stop, number)
     _log.info("serving on %s", ":".join(map(str, listener.getsockname()[:2])))
     await server.serve(sockets=[listener])
+
+
+def _allow_many_connections() -> None:
+    """Every held question of Envoy, one per cluster, is a connection; the usual 1,024 files are soon used up."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listener(host: str, port: int) -> socket.socket:

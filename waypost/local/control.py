@@ -23,7 +23,7 @@ from waypost.errors import StackError
 from waypost.flink.rest import FlinkRest
 from waypost.flink.submission import JobRecord
 from waypost.local import job_zip
-from waypost.local.gateways import answers
+from waypost.local.gateways import READY, answers
 from waypost.local.kafka import broker_answers
 from waypost.local.process import GUEST, ProcessId, belonging_to, end, send, spawn
 from waypost.local.state import Stack, load_stack, running_stack, write_whole
@@ -261,7 +261,6 @@ def _flink_status(rest: FlinkRest, stack: Stack) -> dict[str, Any]:
 
 
 def _gateway_status(stack: Stack) -> dict[str, Any]:
-    ready = "/ping" if stack.gateway == "traefik" else "/ready"
     return {
         "kind": stack.gateway,
         "url": stack.gateway_url,
@@ -269,7 +268,7 @@ def _gateway_status(stack: Stack) -> dict[str, Any]:
         "feed": stack.feed_url,
         # The feed has tables once the job has opened the store.
         "feed_ready": answers(f"{stack.feed_url}/readyz"),
-        "healthy": answers(f"{stack.feed_url}/healthz") and answers(f"{stack.gateway_admin}{ready}"),
+        "healthy": answers(f"{stack.feed_url}/healthz") and answers(stack.gateway_admin + READY[stack.gateway]),
     }
 
 

@@ -20,12 +20,16 @@ from urllib.parse import urlsplit
 import yaml
 
 from waypost.errors import StackError
-from waypost.gateway.envoy import FEED_CLUSTER, REFRESH_DELAY, REQUEST_TIMEOUT, ROUTE_CONFIGURATION
+from waypost.gateway.envoy import FEED_CLUSTER, ROUTE_CONFIGURATION, SOURCE
 from waypost.local.ports import LOOPBACK
 
-KINDS = ("traefik", "envoy")
 POLL_INTERVAL = "250ms"
 """How often Traefik asks for its document; half of it is the mean delay of a change."""
+READY = {"traefik": "/ping", "envoy": "/ready"}
+"""Where a gateway's admin address says that it serves."""
+
+_SOURCE = {**SOURCE, "initial_fetch_timeout": "2s"}
+"""Envoy serves nobody before its first answer, or before this: the feed may have no tables for a long time."""
 
 
 class Gateway(Protocol):
@@ -43,6 +47,10 @@ class Gateway(Protocol):
     @property
     def url(self) -> str:
         """Where requests go."""
+
+    @property
+    def admin(self) -> str:
+        """Where it tells of itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +124,7 @@ class Traefik:
         return [str(_traefik()), f"--configFile={self._config}"]
 
     def is_healthy(self) -> bool:
-        return answers(f"{self.admin}/ping")
+        return answers(self.admin + READY["traefik"])
 
     @property
     def _config(self) -> Path:
@@ -146,7 +154,7 @@ class Envoy:
             "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
             ".HttpConnectionManager",
             "stat_prefix": "web",
-            "rds": {"route_config_name": ROUTE_CONFIGURATION, "config_source": _rest()},
+            "rds": {"route_config_name": ROUTE_CONFIGURATION, "config_source": _SOURCE},
             "http_filters": [
                 {
                     "name": "envoy.filters.http.router",
@@ -166,7 +174,7 @@ class Envoy:
             {
                 "node": {"id": "local", "cluster": "waypost"},
                 "admin": {"address": _address(LOOPBACK, self.admin_port)},
-                "dynamic_resources": {"cds_config": _rest()},
+                "dynamic_resources": {"cds_config": _SOURCE},
                 "static_resources": {
                     "listeners": [listener],
                     "clusters": [
@@ -210,7 +218,7 @@ class Envoy:
         ]
 
     def is_healthy(self) -> bool:
-        return answers(f"{self.admin}/ready")
+        return answers(self.admin + READY["envoy"])
 
     @property
     def _config(self) -> Path:
@@ -226,20 +234,6 @@ def answers(url: str, timeout: float = 1.0) -> bool:
             return bool(response.status == 200)
     except OSError:
         return False
-
-
-def _rest() -> dict[str, Any]:
-    return {
-        "resource_api_version": "V3",
-        "initial_fetch_timeout": "2s",
-        "api_config_source": {
-            "api_type": "REST",
-            "transport_api_version": "V3",
-            "cluster_names": [FEED_CLUSTER],
-            "refresh_delay": REFRESH_DELAY,
-            "request_timeout": REQUEST_TIMEOUT,
-        },
-    }
 
 
 def _address(host: str, port: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from waypost.flink.rest import FlinkRefused, FlinkRest, FlinkUnavailable
 from waypost.flink.submission import JobRecord, Snapshots
 from waypost.local import jars
 from waypost.local.flink import Flink, TaskManagerMemory
-from waypost.local.gateways import Envoy, Feed, Traefik
+from waypost.local.gateways import Envoy, Feed, Gateway, Traefik
 from waypost.local.java import java_home
 from waypost.local.kafka import Kafka
 from waypost.local.ports import LOOPBACK, free_ports
@@ -323,16 +323,15 @@ class Supervisor:
         return ["jobmanager", *(f"taskmanager-{i + 1}" for i in range(self.options.task_managers)), "witness"]
 
     def _build_gateway(self, feed_port: int, port: int, admin_port: int) -> None:
-        self.gateway: Traefik | Envoy | None = None
+        self.gateway: Gateway | None = None
         self._gateway_parts: list[Part] = []
         kind = self.options.gateway
         if kind == "none":
             return
         self.feed = feed = Feed(redis_url=self.valkey.url, port=feed_port)
-        make = {"traefik": Traefik, "envoy": Envoy}[kind]
-        self.gateway = gateway = make(
-            directory=self.state_dir / kind, port=port, admin_port=admin_port, feed_url=feed.url
-        )
+        make: Callable[..., Gateway] = {"traefik": Traefik, "envoy": Envoy}[kind]
+        gateway = make(directory=self.state_dir / kind, port=port, admin_port=admin_port, feed_url=feed.url)
+        self.gateway = gateway
         gateway.command()  # raises when the program is missing: now, not again and again later
         self._gateway_parts = [
             Part("gateway-feed", command=feed.command, probe=feed.is_healthy),

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from tests.contracts.conftest import Server, valkey_binary
+from tests.e2e.tables import eventually
 from tests.gateway.backends import Backend, get
-from tests.gateway.conftest import eventually
 from tests.gateway.tables import TableWriter, an_endpoint
 from waypost.local.ports import free_ports
 from waypost.model.names import ServiceKey
