@@ -106,7 +106,7 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
         .uid("decode-registrations")
     )
     exploded = (
-        split_heartbeats(tables, lease.shards)
+        split_heartbeats(tables, lease.shards, lease.tick_ms)
         .process(HeartbeatExploder(topics.heartbeat, lease.shards), EXPLODED_BEAT)
         .name("explode node batches")
         .uid("explode-node-batches")

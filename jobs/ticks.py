@@ -4,9 +4,10 @@
                 └─ odd ──► HeartbeatExploder (Python) ───┴──► TUMBLE(tick) per shard ──► one row per shard
 
 A record is *odd* when it takes more than its key and its text to know which instances beat: a node batch, a record
-without key or value, bytes that are not UTF-8, control characters. Few are; each costs one Python call. All
-others cost Python nothing one by one: SQL glues them together (format: `waypost.wire.tick`) without looking into
-them, and the lease fold reads the whole glued column in one call.
+without key or value, bytes that are not UTF-8, control characters; or when it is late: its tick is over already, and
+SQL would drop it. Few are; each costs one Python call. All others cost Python nothing one by one: SQL glues them
+together (format: `waypost.wire.tick`) without looking into them, and the lease fold reads the whole glued column in
+one call.
 
 A witness (`{}` under `_witness/<shard>`) counts as a row's presence and contributes no beat: it makes every shard
 have a row in every tick in which the log lives.
@@ -29,6 +30,11 @@ _IS_ODD = (
     "OR REGEXP(CONCAT(id, text), U&'[\\001E\\001F\\FFFD]')"
 )
 
+_WATERMARK_MS = (
+    "(1000 * CAST(EXTRACT(EPOCH FROM CURRENT_WATERMARK(rt)) AS BIGINT) "
+    "+ MOD(CAST(EXTRACT(MILLISECOND FROM CURRENT_WATERMARK(rt)) AS BIGINT), 1000))"
+)
+
 _WITNESS_SHARD = "TRY_CAST(SUBSTRING(id, 10) AS INT)"
 
 
@@ -42,8 +48,9 @@ def read_records(tables: StreamTableEnvironment, table: str, where: str = "TRUE"
     )
 
 
-def split_heartbeats(tables: StreamTableEnvironment, shards: int) -> DataStream:
+def split_heartbeats(tables: StreamTableEnvironment, shards: int, tick_ms: int) -> DataStream:
     """Create the view `plain_beats`; return the odd ones as raw records."""
+    is_late = f"rt <= CURRENT_WATERMARK(rt) AND {_APPEND_MS} / {tick_ms} * {tick_ms} + {tick_ms} <= {_WATERMARK_MS} + 1"
     # Each conversion to a stream is planned for itself. Both branches start from one converted stream, or the topic
     # would be read twice.
     once = tables.to_data_stream(tables.sql_query(f"SELECT k, v, p, o, rt FROM {HEARTBEATS}"))
@@ -66,7 +73,8 @@ def split_heartbeats(tables: StreamTableEnvironment, shards: int) -> DataStream:
         tables.sql_query(
             f"""
             SELECT *, (({_IS_ODD}) IS NOT FALSE
-                       OR witness AND ({_WITNESS_SHARD} BETWEEN 0 AND {shards - 1}) IS NOT TRUE) AS odd
+                       OR witness AND ({_WITNESS_SHARD} BETWEEN 0 AND {shards - 1}) IS NOT TRUE
+                       OR NOT witness AND ({is_late}) IS TRUE) AS odd
             FROM (
                 SELECT *, id LIKE '!_witness/%' ESCAPE '!' AS witness
                 FROM (SELECT *, DECODE(k, 'UTF-8') AS id, DECODE(v, 'UTF-8') AS text FROM beats_once)

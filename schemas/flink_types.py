@@ -58,4 +58,4 @@ OUTPUT_RECORD = Types.ROW_NAMED(
 """One record to write to Kafka."""
 
 EXPLODED_BEAT = Types.ROW_NAMED(["shard", "at", "entry"], [Types.INT(), Types.LONG(), Types.STRING()])
-"""Beats of one shard taken out of a node batch, on their way back into SQL."""
+"""Beats of one shard taken out of a node batch, or late ones, on their way back into SQL. `at` decides the tick."""

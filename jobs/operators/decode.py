@@ -62,7 +62,11 @@ class RegistryDecoder(ProcessFunction):
 
 
 class HeartbeatExploder(ProcessFunction):
-    """Takes the odd heartbeats apart: node batches become one entry per shard, bad records dead letters."""
+    """Takes the odd heartbeats apart: node batches become one entry per shard, bad records dead letters.
+
+    A late one goes back into SQL as of now, or it would be dropped there; its entry keeps its stamp, by which the lease
+    fold knows what it is worth.
+    """
 
     def __init__(self, topic: str, shards: int) -> None:
         self._topic = topic
@@ -85,9 +89,10 @@ class HeartbeatExploder(ProcessFunction):
             # One letter for the record, not one per bad beat: each carries the whole batch.
             detail = "; ".join(map(str, heartbeats.errors))
             yield dead_letter(self._topic, partition, offset, heartbeats.errors[0].reason, key, body, detail)
+        now = max(at, ctx.timer_service().current_watermark() + 1)
         by_shard: dict[int, list[str]] = {}
         for instance, beat in heartbeats.beats:
             entry = encode_entry(instance, stamp, encode_beat(beat).decode())
             by_shard.setdefault(shard_of(instance, self._shards), []).append(entry)
         for shard, entries in by_shard.items():
-            yield Row(shard, at, ENTRY.join(entries))
+            yield Row(shard, now, ENTRY.join(entries))

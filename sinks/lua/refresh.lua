@@ -14,11 +14,15 @@ if owner[1] ~= ARGV[1] then
   return {'FENCED', owner[2], owner[3], owner[1]}
 end
 
-local meta = redis.call('HMGET', KEYS[1], 'revision', 'window_end')
+local meta = redis.call('HMGET', KEYS[1], 'revision', 'epoch', 'window_end')
 if not meta[1] then
   return {'NEED_SNAPSHOT', '0'}
 end
-if (tonumber(meta[2]) or 0) <= tonumber(ARGV[2]) then
+if (tonumber(meta[2]) or 0) > tonumber(ARGV[1]) then
+  -- As in publish.lua: the epoch key was lost, and the table is of a later writer, whoever that was.
+  return {'FENCED', '', '-1', meta[2]}
+end
+if (tonumber(meta[3]) or 0) <= tonumber(ARGV[2]) then
   redis.call('HSET', KEYS[1], unpack(ARGV, 3))
 end
 return {'WRITTEN'}

@@ -34,6 +34,7 @@ from waypost.model.fencing import (
     WriterId,
     Written,
 )
+from waypost.model.health_window import WindowStats
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer, ChangeOp, Publication, digest
 from waypost.model.stamp import Cause
@@ -77,6 +78,21 @@ def a_snapshot(revision: int, routes: dict[str, str | None], **fields: Any) -> P
 
 def a_removal(base: int, revision: int, **fields: Any) -> Publication:
     return a_publication(ChangeOp.REMOVED, base, revision, {}, **fields)
+
+
+def a_window(end: int = T0 + 60_000, **fields: Any) -> WindowStats:
+    defaults: dict[str, Any] = {
+        "start": end - 60_000,
+        "beats": 6,
+        "late": 1,
+        "instances": 3,
+        "healthy": 2,
+        "cpu_mean": 437,
+        "cpu_max": 1_050,
+        "lag_max_ms": 81,
+        "drift": 0,
+    }
+    return WindowStats(end=end, **{**defaults, **fields})
 
 
 @dataclass(frozen=True)
@@ -580,6 +596,87 @@ class TestTexts:
         assert (view.routes, view.instances) == ({}, {})
 
 
+class TestWindows:
+    """What `refresh` writes stands beside a table, and nobody who reads the table has to notice."""
+
+    def test_a_window_is_told_in_meta_and_nowhere_else(self, store: RouteStore, subject: Subject) -> None:
+        epoch = opened(store)
+        assert store.publish(a_delta(0, R1, {"a": endpoint()}), epoch, T0) == Written()
+        before = subject.view()
+
+        assert store.refresh(PAY, a_window(), epoch) == Written()
+
+        after = subject.view()
+        assert replace(after, metas={}) == replace(before, metas={})
+        assert after.metas[str(PAY)] == before.metas[str(PAY)] | {
+            "window_start": str(T0),
+            "window_end": str(T0 + 60_000),
+            "window_beats": "6",
+            "window_late": "1",
+            "window_instances": "3",
+            "window_healthy": "2",
+            "cpu_mean": "0.437",
+            "cpu_max": "1.050",
+            "lag_max_ms": "81",
+            "drift": "0",
+        }
+
+    def test_what_nobody_said_is_empty(self, store: RouteStore, subject: Subject) -> None:
+        epoch = opened(store)
+        store.publish(a_delta(0, R1, {"a": endpoint()}), epoch, T0)
+        store.refresh(PAY, a_window(), epoch)
+
+        nothing = {"cpu_mean": None, "cpu_max": None, "lag_max_ms": None, "drift": None}
+        store.refresh(PAY, a_window(T0 + 120_000, **nothing), epoch)
+
+        meta = subject.view().metas[str(PAY)]
+        assert {name: meta[name] for name in nothing} == dict.fromkeys(nothing, "")
+
+    def test_the_next_change_keeps_the_window_and_a_window_disturbs_no_change(
+        self, store: RouteStore, subject: Subject
+    ) -> None:
+        epoch = opened(store)
+        store.publish(a_delta(0, R1, {"a": endpoint()}), epoch, T0)
+        store.refresh(PAY, a_window(), epoch)
+
+        assert store.publish(a_delta(R1, R1 + 1, {"b": endpoint()}), epoch, T0) == Written()
+
+        assert subject.view().metas[str(PAY)]["window_end"] == str(T0 + 60_000)
+        assert subject.view().metas[str(PAY)]["revision"] == str(R1 + 1)
+
+    def test_an_older_window_is_not_written_and_the_same_one_is(self, store: RouteStore, subject: Subject) -> None:
+        epoch = opened(store)
+        store.publish(a_delta(0, R1, {"a": endpoint()}), epoch, T0)
+        store.refresh(PAY, a_window(beats=1), epoch)
+
+        assert store.refresh(PAY, a_window(T0 + 59_999, beats=2), epoch) == Written()
+        assert subject.view().metas[str(PAY)]["window_beats"] == "1"
+        assert store.refresh(PAY, a_window(beats=3), epoch) == Written()
+        assert subject.view().metas[str(PAY)]["window_beats"] == "3"
+
+    def test_a_window_of_a_service_without_a_table_is_written_nowhere(
+        self, store: RouteStore, subject: Subject
+    ) -> None:
+        epoch = opened(store)
+
+        assert store.refresh(PAY, a_window(), epoch) == NeedSnapshot(0)
+
+        assert subject.view().metas == {}
+
+    def test_a_replaced_writer_and_one_that_never_opened_write_no_window(
+        self, store: RouteStore, subject: Subject
+    ) -> None:
+        assert store.refresh(PAY, a_window(), T0) == NotOpen()
+        old = opened(store, WriterId(JOB, 0))
+        store.publish(a_delta(0, R1, {"a": endpoint()}), old, T0)
+        new = opened(store, WriterId(JOB, 1))
+        before = subject.view()
+
+        assert store.refresh(PAY, a_window(), old) == Fenced(WriterId(JOB, 1), new)
+
+        assert subject.view() == before
+
+
 INSTANCES = st.sampled_from(["a", "b", "c", "10.1.2.3:8080"])
 TEXTS = st.builds(lambda p, m: endpoint(p, metadata={"m": m}), st.integers(1, 65_535), st.text(max_size=8).filter(
     lambda s: not any(0xD800 <= ord(c) <= 0xDFFF for c in s)
@@ -587,6 +684,7 @@ TEXTS = st.builds(lambda p, m: endpoint(p, metadata={"m": m}), st.integers(1, 65
 STEPS = st.one_of(
     st.tuples(st.just("open"), st.sampled_from([JOB, OTHER_JOB]), st.integers(0, 3)),
     st.tuples(st.just("wipe"), st.none(), st.none()),
+    st.tuples(st.just("refresh"), st.sampled_from([PAY, CART]), st.tuples(st.integers(0, 3), st.integers(0, 1))),
     st.tuples(
         st.just("publish"),
         st.sampled_from(list(ChangeOp)),
@@ -615,6 +713,10 @@ def run_steps(subject: Subject, steps: list[tuple[Any, Any, Any]]) -> list[objec
                 seen.append(result.epoch)
             else:
                 seen.append(result)
+        elif step == "refresh":
+            minutes, which = second
+            epoch = epochs[-1 - min(which, len(epochs) - 1)]
+            seen.append(store.refresh(first, a_window(T0 + 60_000 * minutes, beats=number), epoch))
         else:
             service, off, step_up, which, routes = second
             stored = store.meta(service)
@@ -778,6 +880,8 @@ class TestRealServersFail:
             subject.store.meta(PAY)
         with pytest.raises(PublicationRefused):
             subject.store.part(PAY, "0", 10)
+        with pytest.raises(PublicationRefused):
+            subject.store.refresh(PAY, a_window(), T0)
 
         subject.close()
 
@@ -800,6 +904,7 @@ class TestRealServersFail:
         lower = opened(behind, WriterId(OTHER_JOB, 0), T0 - 1)
 
         assert behind.publish(a_snapshot(R1 + 1, {}), lower, T0) == Fenced(WriterId("", -1), epoch)
+        assert behind.refresh(PAY, a_window(), lower) == Fenced(WriterId("", -1), epoch)
         assert subject.client.hkeys(Keys().route(PAY)) == ["a"]
         subject.close()
 

@@ -20,6 +20,7 @@ SHARDS = 8
 PARTITIONS = 4
 IDLE_PARTITION = 2
 LAGGING_PARTITION = 3
+LOADED = 9
 
 
 def register(service: str, instance: str, **fields: Any) -> dict[str, Any]:
@@ -237,6 +238,20 @@ def a_log(seed: int, seconds: int = 200) -> GeneratedLog:
         log.refuse(HEARTBEAT, silence[1] + 2 + n, n % 2, key, value, reason)
     for n in range(5):
         log.unknown.append(log.add(HEARTBEAT, 5 + n, 1, f"nobody-{n}".encode(), b"{}"))
+
+    # Instances that only beat, over all partitions, with their load and their own time: their windows are exact.
+    for n in range(LOADED):
+        service, instance = f"load-{n % 3}", f"l-{n}"
+        tell(1, service, register(service, instance, port=7000 + n, lease_seconds=3600))
+        at = 2 + random.uniform(0, 1)
+        while at < seconds - 3:
+            said = {"cpu": round(random.uniform(0, 2), 3), "ts": T0 + round(at * 1000) - random.randrange(-50, 400)}
+            where = random.randrange(PARTITIONS)
+            if n % 4 == 0:
+                beat(at, f"node-{instance}", {"node": "n", "beats": [{"instance": instance, **said}]}, where)
+            else:
+                beat(at, instance, random.choice([said, said, {}]), where)
+            at += random.uniform(0.5, 3)
 
     log.records.sort(key=lambda r: r.at)
     return log

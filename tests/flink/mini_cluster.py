@@ -21,10 +21,12 @@ from tests.model.oracle import Dead, Record
 from waypost.client.keys import Keys
 from waypost.local import jars
 from waypost.local.java import java_home
+from waypost.model.health_window import ServiceWindow
 from waypost.model.names import ServiceKey
 from waypost.model.stamp import Stamp
 from waypost.wire.dead_letter import DeadLetter, decode_dead_letter
 from waypost.wire.endpoint import Endpoint, KnownInstance, decode_endpoint, decode_instance
+from waypost.wire.health_window import decode_window
 
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = "registry"
@@ -189,6 +191,10 @@ class MiniCluster:
     def prefix(self, topics: Topics) -> str:
         return f"flink-{topics.tag}:"
 
+    def last_windows(self) -> list[tuple[ServiceKey, ServiceWindow]]:
+        """Return every window of the newest run."""
+        return windows_in(self._directory / f"run-{self._runs}")
+
     def run(self, topics: Topics, *settings: str, **flink: str) -> dict[str, Report]:
         """Read the topics to their present ends and stop. Fails when the job failed even once."""
         process, directory = self._start(topics, settings, flink, bounded=True)
@@ -322,6 +328,13 @@ def _tail(directory: Path) -> str:
     lines = (directory / "job.log").read_text(errors="replace").splitlines()
     telling = [line for line in lines if not line.lstrip().startswith(("at java", "at org", "INFO", "..."))]
     return f"{directory}\n" + "\n".join(telling[-60:])
+
+
+def windows_in(directory: Path) -> list[tuple[ServiceKey, ServiceWindow]]:
+    """Return every window that the route fold of a run was told of."""
+    lines = [line for file in (directory / "probes").glob("*.lines") for line in file.read_bytes().splitlines()]
+    pairs = (line.split(b" ", 1) for line in lines)
+    return [(ServiceKey.parse(service.decode()), decode_window(body)) for service, body in pairs]
 
 
 def _reports(directory: Path) -> dict[str, Report]:

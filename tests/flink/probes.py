@@ -17,6 +17,7 @@ from jobs.operators.decode import HeartbeatExploder, RegistryDecoder
 from jobs.operators.gate import LapseGate
 from jobs.operators.leases import LeaseFold
 from jobs.operators.routes import RouteFold
+from schemas.flink_types import WINDOW
 
 DIRECTORY = "WAYPOST_PROBES"
 
@@ -76,10 +77,20 @@ class CountedGate(LapseGate):
 
 
 class CountedRoutes(RouteFold):
+    """Notes each window it is told of, too."""
+
     calls = 0
+
+    def open(self, runtime_context: Any) -> None:
+        super().open(runtime_context)
+        self._windows = Path(os.environ[DIRECTORY], f"windows-{uuid.uuid4().hex}.lines")
+        self._windows.touch()
 
     def process_element(self, value: Any, ctx: Any) -> Iterator[Any]:
         self.calls += 1
+        if value[1] == WINDOW:
+            with self._windows.open("ab") as lines:
+                lines.write(value[0].encode() + b" " + bytes(value[5]) + b"\n")
         yield from super().process_element(value, ctx)
 
     def close(self) -> None:

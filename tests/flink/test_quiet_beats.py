@@ -1,4 +1,4 @@
-"""An unchanged beat costs nothing but its place in a row that comes anyway."""
+"""An unchanged beat costs nothing but its place in a row, and its part of a window, that come anyway."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ import pytest
 from tests.flink.logs import PARTITIONS, SHARDS, T0, register
 from tests.flink.mini_cluster import HEARTBEAT, REGISTRY, MiniCluster, Planned, Report, Tables, Topics
 from tests.wire.events import as_bytes
+from waypost.model.health_window import WindowPlan
+from waypost.model.names import ServiceKey
 
 pytestmark = pytest.mark.flink
 
 INSTANCES = 100
 SECONDS = 20
+PLAN = WindowPlan(size_ms=10_000, buckets=2, tick_ms=1000)
+WINDOWS = sum(PLAN.bucket(ServiceKey("default", "a")) in PLAN.due(T0 + (n + 1) * 1000) for n in range(SECONDS))
+"""How many windows of the service end within the log."""
 
 
 def a_quiet_log(beats: int) -> list[Planned]:
@@ -32,28 +37,33 @@ def a_quiet_log(beats: int) -> list[Planned]:
     return sorted(log, key=lambda record: record.at)
 
 
-def test_ten_times_the_beats_cost_no_call_no_record_and_no_write_more(
+def test_ten_times_the_beats_cost_no_call_no_record_and_no_change_more(
     mini_cluster: MiniCluster, make_topics: Callable[[], Topics], tables_of: Callable[[Topics], Tables]
 ) -> None:
     reports: list[dict[str, Report]] = []
     writes: list[int] = []
+    metas: list[dict[str, str]] = []
     for beats in (1_000, 10_000):
         topics = make_topics()
         topics.write(a_quiet_log(beats))
 
-        reports.append(mini_cluster.run(topics))
+        reports.append(mini_cluster.run(topics, f"window.size_ms={PLAN.size_ms}", f"window.buckets={PLAN.buckets}"))
 
         tables = tables_of(topics)
         assert len(tables.routes()[tables.services()[0]]) == INSTANCES
         assert topics.dead() == []
         writes.append(len(tables.changes()))
+        metas.append(tables.meta(ServiceKey("default", "a")))
+        told = [window for _, window in mini_cluster.last_windows()]
+        assert len(told) == len({window.end for window in told}) == WINDOWS
 
     few, many = reports
     assert few["ticks"].calls == many["ticks"].calls == SECONDS * SHARDS
     assert few["gate"].calls == many["gate"].calls == SECONDS * SHARDS
-    assert few["routes"].calls == many["routes"].calls == INSTANCES  # the registrations
+    assert few["routes"].calls == many["routes"].calls == INSTANCES + WINDOWS  # the registrations; no call per beat
     assert few["odd-beats"].calls == many["odd-beats"].calls == 0
     assert writes == [INSTANCES, INSTANCES]
+    assert int(metas[1]["window_beats"]) == 10 * int(metas[0]["window_beats"])
     for report in (*few.values(), *many.values()):
         # Thread mode: Python runs inside the JVM. In process mode these would be processes of python3.
         assert report.executables == {"java"}

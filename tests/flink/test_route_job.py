@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
-from tests.flink.logs import LAGGING_PARTITION, PARTITIONS, SHARDS, T0, GeneratedLog, a_log
-from tests.flink.mini_cluster import HEARTBEAT, REGISTRY, MiniCluster, Planned, Running, Tables, Topics
+from tests.flink.logs import LAGGING_PARTITION, LOADED, PARTITIONS, SHARDS, T0, GeneratedLog, a_log
+from tests.flink.mini_cluster import (
+    HEARTBEAT,
+    REGISTRY,
+    MiniCluster,
+    Planned,
+    Running,
+    Tables,
+    Topics,
+    windows_in,
+)
 from tests.model import oracle
 from tests.model.oracle import Dead, Record
 from tests.wire.events import as_bytes
+from waypost.model.health_window import WindowPlan
 from waypost.model.lifecycle import view
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import digest, format_digest
@@ -21,6 +31,8 @@ from waypost.model.route_table import digest, format_digest
 pytestmark = [pytest.mark.flink, pytest.mark.timeout(400)]
 
 SECONDS = 200
+PLAN = WindowPlan(size_ms=10_000, buckets=8, tick_ms=1000)
+SETTINGS = ("routes.coalesce_ms=50", f"window.size_ms={PLAN.size_ms}", f"window.buckets={PLAN.buckets}")
 Seen = dict[ServiceKey, dict[str, Any]]
 
 
@@ -48,6 +60,27 @@ def found(tables: Tables) -> tuple[Seen, Seen]:
         for s, table in tables.instances().items()
     }
     return routes, instances
+
+
+def wanted_windows(records: list[Record], topics: Topics) -> oracle.Windows:
+    """The windows of the services whose instances only beat, up to the last tick that every partition completes."""
+    log = oracle.Log.of(records, registry=topics.name(REGISTRY), shards=SHARDS)
+    found = oracle.windows(log, PLAN, until=T0 + (SECONDS - 1) * 1000)
+    return {(service, end): window for (service, end), window in found.items() if _is_loaded(service)}
+
+
+def found_windows(*runs: Running) -> oracle.Windows:
+    """The windows that the route fold was told of; none of them twice."""
+    found: oracle.Windows = {}
+    for service, window in [pair for run in runs for pair in windows_in(run.directory) if _is_loaded(pair[0])]:
+        assert (service, window.end) not in found
+        assert window.start == window.end - PLAN.size_ms
+        found[service, window.end] = {i: tally for i, tally in window.tallies.items() if tally.beats}
+    return {key: window for key, window in found.items() if window}
+
+
+def _is_loaded(service: ServiceKey) -> bool:
+    return service.service.startswith("load-")
 
 
 def expected_dead(log: GeneratedLog, written: list[Record], topics: Topics) -> list[Dead]:
@@ -120,21 +153,33 @@ def test_redis_shows_what_the_log_means_and_dead_letters_hold_the_poison(
     first, second = first + fences(first, 1), second + fences(second, 2)
     log.records = first + second
 
-    with mini_cluster.running(topics, "routes.coalesce_ms=50") as job:
+    with mini_cluster.running(topics, *SETTINGS) as job:
+        before_savepoint = job
         write(topics, first, job, tables)
         job.until(lambda: any(dead.reason == "ambiguous-namespace" for dead in topics.dead()))  # ticks are coming
         savepoint = job.stop_with_savepoint(tmp_path / "savepoints")
     before = {s: int(tables.meta(s)["revision"]) for s in tables.services()}
 
-    with mini_cluster.running(topics, "routes.coalesce_ms=50", execution_state__recovery_path=savepoint) as job:
+    with mini_cluster.running(topics, *SETTINGS, execution_state__recovery_path=savepoint) as job:
         write(topics, second, job, tables)
         goal = wanted(topics.written, topics)
         poison = expected_dead(log, topics.written, topics)
         job.until(lambda: found(tables) == goal and len(topics.dead()) >= len(poison))
+        windows = wanted_windows(topics.written, topics)
+        job.until(lambda: found_windows(before_savepoint, job).keys() >= windows.keys())
         job.cancel()
 
     assert found(tables) == goal
     assert topics.dead() == poison
+    assert found_windows(before_savepoint, job) == windows
+    assert len(windows) > 3 * (SECONDS // 10 - 4)
+    for service in {service for service, _ in windows}:
+        end = max(end for of, end in windows if of == service)
+        meta = tables.meta(service)
+        assert (meta["window_start"], meta["window_end"]) == (str(end - PLAN.size_ms), str(end))
+        assert meta["window_beats"] == str(sum(tally.beats for tally in windows[service, end].values()))
+        assert meta["window_instances"] == str(len(windows[service, end]))
+        assert meta["drift"] == str(LOADED // 3 - len(windows[service, end]))
     for service, table in goal[0].items():
         meta = tables.meta(service)
         assert meta["endpoints"] == str(len(table))

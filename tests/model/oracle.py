@@ -19,6 +19,7 @@ from typing import NamedTuple
 from waypost.errors import DecodeError
 from waypost.model.beats import Beat
 from waypost.model.events import Attributes, InstanceEvent, LeaseFact, LeaseTransition, Op, SetEvent
+from waypost.model.health_window import Tally, WindowPlan
 from waypost.model.lifecycle import Declared, Health, Lease, is_routable
 from waypost.model.names import ServiceKey
 from waypost.model.shards import shard_of
@@ -339,3 +340,63 @@ def lapse_times(deadline: int, lease_ms: int, real: list[int], ticks: set[int], 
         for at in {same_tick[0], same_tick[-1]}
         for lapse in lapse_times(at + lease_ms, lease_ms, real, ticks, tick_ms)
     }
+
+
+Windows = dict[tuple[ServiceKey, int], dict[str, Tally]]
+"""(Service, end of the window) → what its instances said in it, those that beat."""
+
+
+def windows(log: Log, plan: WindowPlan, until: int) -> Windows:
+    """Return every window that ends at or before `until`, beat by beat.
+
+    A beat counts for an instance that is registered when its tick ends, by a registration that is not newer than the
+    beat, and still registered when the window ends. A window in whose last tick the shard has no row runs into the
+    next one. Whether the newest word on an instance's health is fail is left out.
+    """
+
+    def window_end(service: ServiceKey, instance: str, tick_end: int) -> int:
+        phase = plan.phase(plan.bucket(service))
+        end = -(-(tick_end - phase) // plan.size_ms) * plan.size_ms + phase
+        while end <= until and shard_of(instance, log.shards) not in log.shards_seen.get(end, ()):
+            end += plan.size_ms
+        return end
+
+    story = told(log.events)
+    renewed = [e for e in log.events if isinstance(e, InstanceEvent) and e.op is Op.REGISTER]
+    found: Windows = {}
+    for beat in log.beats:
+        tick_end = beat.stamp.at // plan.tick_ms * plan.tick_ms + plan.tick_ms
+        meant = [
+            (service, instance)
+            for service, instance, start, end in story.lives
+            if _speaks_of(beat, service, instance)
+            and start.at < tick_end
+            and (end is None or end.at >= window_end(service, instance, tick_end))
+            and all(
+                e.stamp <= beat.stamp or e.stamp.at >= tick_end
+                for e in renewed
+                if (e.service, e.instance) == (service, instance) and e.stamp >= start
+            )
+        ]
+        if len({service.namespace for service, _ in meant}) > 1:
+            continue
+        for service, instance in meant:
+            end_of_window = window_end(service, instance, tick_end)
+            if end_of_window <= until:
+                window = found.setdefault((service, end_of_window), {})
+                window[instance] = _with(window.get(instance, Tally()), beat)
+    return found
+
+
+def _with(tally: Tally, beat: OracleBeat) -> Tally:
+    said = beat.beat
+    milli = None if said.cpu is None else round(said.cpu * 1000)
+    lag = None if said.ts is None else max(0, beat.stamp.at - said.ts)
+    return Tally(
+        beats=tally.beats + 1,
+        cpu_beats=tally.cpu_beats + (milli is not None),
+        cpu_sum=tally.cpu_sum + (milli or 0),
+        cpu_max=max(tally.cpu_max, milli or 0),
+        timed_beats=tally.timed_beats + (lag is not None),
+        lag_max=max(tally.lag_max, lag or 0),
+    )

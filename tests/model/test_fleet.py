@@ -18,12 +18,14 @@ from tests.model.stores import FrozenStore
 from waypost.model.beats import Beat
 from waypost.model.events import InstanceEvent, Op
 from waypost.model.gate import Decision, Gate, ShardTick
+from waypost.model.health_window import HealthyEndpointAggregator, Partial, WindowPlan
 from waypost.model.leases import LeaseShard, TimedBeat
 from waypost.model.lifecycle import Health, Lease
 from waypost.model.names import ServiceKey
 from waypost.model.service import ServiceFold
 from waypost.model.shards import shard_of
 from waypost.model.stamp import Stamp
+from waypost.wire.beats import encode_beat
 from waypost.wire.endpoint import JsonRenderer
 from waypost.wire.fold_state import (
     decode_clock,
@@ -31,8 +33,10 @@ from waypost.wire.fold_state import (
     encode_clock,
     encode_directory,
     encode_last_beats,
+    encode_tallies,
     encode_unknown,
 )
+from waypost.wire.health_window import decode_partials, encode_partial
 from waypost.wire.tick import TickReader, encode_entry
 from waypost.wire.transitions import (
     decode_deferred,
@@ -45,6 +49,7 @@ from waypost.wire.transitions import (
 
 SHARDS = 4
 TICK = 1000
+PLAN = WindowPlan(size_ms=15_000, buckets=4, tick_ms=TICK)
 SERVICES = [ServiceKey("default", "a"), ServiceKey("default", "b"), ServiceKey("staging", "c")]
 
 
@@ -100,7 +105,13 @@ def a_log(random: Random, seconds: int = 240) -> Log:
         while at_ms < death:
             if not is_silent(int(at_ms)):
                 health = random.choice([None] * 8 + [Health.PASS, Health.FAIL])
-                log.beats.append(oracle.OracleBeat(instance, stamp(int(at_ms), 1), Beat(health=health)))
+                cpu, sent = (
+                    random.choice([None, round(random.uniform(0, 2), 3)]),
+                    T0 + int(at_ms) - random.randrange(300),
+                )
+                log.beats.append(
+                    oracle.OracleBeat(instance, stamp(int(at_ms), 1), Beat(health=health, cpu=cpu, ts=sent))
+                )
             at_ms += period * random.uniform(0.8, 1.2)
         later = random.randrange(begin, seconds * 1000)
         match random.randrange(6):
@@ -136,6 +147,8 @@ class Job:
     gate: Gate = field(default_factory=lambda: Gate(SHARDS, TICK))
     stores: dict[ServiceKey, FrozenStore] = field(default_factory=dict)
     reader: TickReader = field(default_factory=TickReader)
+    partials: dict[int, list[Partial]] = field(default_factory=dict)
+    """What the shards told of each window, by its end."""
 
     def fold(self, service: ServiceKey) -> ServiceFold:
         return ServiceFold(service, self.stores.setdefault(service, FrozenStore()), JsonRenderer())
@@ -147,6 +160,8 @@ class Job:
     def tick(self, end: int, shard: int, beats: list[TimedBeat]) -> None:
         column = "\x1e".join(encode_entry(b.instance, b.stamp, b.raw) for b in beats)
         result = self.leases[shard].tick(end, self.reader.read(column, []) if beats else ())
+        for services in self.leases[shard].end_windows(PLAN.due(end), PLAN, end).values():
+            self.partials.setdefault(end, []).extend(decode_partials(encode_partial(services)))
         row = ShardTick(end, shard, result.first_beat, result.last_beat, tuple(result.lapses), tuple(result.renewals))
         self.pass_on(self.gate.offer(decode_row(encode_row(row))))
 
@@ -157,12 +172,20 @@ class Job:
                 for transition in decode_transitions(encode_transitions(transitions)):
                     self.fold(service).apply(transition)
 
+    def windows(self) -> oracle.Windows:
+        """The windows of all services, merged in some order: those that beat, without the newest word on health."""
+        found: oracle.Windows = {}
+        for end, partials in self.partials.items():
+            for service, tallies in HealthyEndpointAggregator().merge_all(reversed(partials)).items():
+                said = {i: tally._replace(failing=0) for i, tally in tallies.items() if tally.beats}
+                if said:
+                    found[ServiceKey.parse(service), end] = said
+        return found
+
     def restart(self) -> Job:
         return Job(
-            leases=[
-                decode_shard(encode_directory(s, SHARDS), encode_last_beats(s), encode_unknown(s), SHARDS)
-                for s in self.leases
-            ],
+            leases=[thawed(shard) for shard in self.leases],
+            partials=self.partials,
             gate=Gate(
                 SHARDS,
                 TICK,
@@ -174,8 +197,16 @@ class Job:
         )
 
 
+def thawed(shard: LeaseShard) -> LeaseShard:
+    """The shard as a restart finds it."""
+    shard.arrange()
+    return decode_shard(
+        encode_directory(shard, SHARDS), encode_last_beats(shard), encode_unknown(shard), SHARDS, encode_tallies(shard)
+    )
+
+
 def raw(beat: Beat) -> str:
-    return "{}" if beat.health is None else f'{{"status":"{beat.health.value}"}}'
+    return encode_beat(beat).decode()
 
 
 def agree(job: Job, log: Log, until: int) -> None:
@@ -221,6 +252,7 @@ def test_a_fleet_is_seen_as_its_log_says(seed: int) -> None:
     job = Job()
     events, beats = list(log.events), list(log.beats)
     last: dict[str, int] = {}
+    told: set[tuple[int, int]] = set()
 
     for second in range(log.seconds):
         end = T0 + second * 1000 + TICK
@@ -235,6 +267,7 @@ def test_a_fleet_is_seen_as_its_log_says(seed: int) -> None:
             random.shuffle(of_tick[shard])
             if of_tick[shard] or end in log.witnessed:
                 job.tick(end, shard, of_tick[shard])
+                told.add((end, shard))
         if random.random() < 0.5:
             for waiting in sorted(job.gate.rows):
                 job.pass_on(job.gate.release(waiting))
@@ -245,6 +278,13 @@ def test_a_fleet_is_seen_as_its_log_says(seed: int) -> None:
             agree(job, log, end)
 
     agree(job, log, T0 + log.seconds * 1000)
+    rows = {
+        T0 + n * 1000 + TICK: {s for s in range(SHARDS) if (T0 + n * 1000 + TICK, s) in told}
+        for n in range(log.seconds)
+    }
+    told_of = oracle.Log(shards=SHARDS, events=log.events, beats=log.beats, shards_seen=rows)
+    assert job.windows() == oracle.windows(told_of, PLAN, until=T0 + log.seconds * 1000)
+    assert job.windows()
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -80,7 +80,7 @@ def quiet(act: Quiet, stage: Stage) -> None:
             "beats in the quiet window", beats, int(stage.script.cast.size * act.seconds / stage.script.cast.beat_s / 2)
         )
     )
-    stage.expect(exactly("Redis writes for unchanged beats", entries, 0))
+    stage.expect(exactly("route writes for unchanged beats", entries, 0))
 
 
 def burst(act: Burst, stage: Stage) -> None:
