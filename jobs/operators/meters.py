@@ -1,9 +1,10 @@
 """Counting inside an operator, by the register in `waypost.metrics`.
 
-In thread mode PyFlink 2.3 has counters that live in the JVM, and cost about a microsecond a call. Its gauges call back
-into Python from the reporter's thread, which the interpreter does not allow; its *distribution* is, in thread mode, a
-gauge in the JVM that is set from here, so that is what a gauge is. There is no histogram: one is kept as a counter per
-bucket with the label `le`, which is all that `histogram_quantile` wants to see.
+In thread mode PyFlink 2.3 has counters that live in the JVM: 1 to 4 µs a call, an observation in a histogram 40 µs
+(once per publication; two busy cores). A Python gauge would be called by the reporter's thread and wait for the
+interpreter; the *distribution* is, in thread mode, a number in the JVM that is set from here, so that is what a gauge
+is. There is no histogram: one is kept as a counter per bucket with the label `le`, which is all that
+`histogram_quantile` wants to see.
 """
 
 from __future__ import annotations
