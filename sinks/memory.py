@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count
 
-from sinks.publication import log_fields, meta_fields, require_sense, window_fields
+from sinks.publication import log_fields, meta_fields, require_sense
 from waypost.errors import StoreUnavailable
 from waypost.model.fencing import (
     NOBODY,
@@ -29,6 +29,7 @@ from waypost.model.health_window import WindowStats
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import ChangeOp, Publication
 from waypost.wire.changes import encode_change
+from waypost.wire.window_stats import encode_window_stats
 
 _lives = count(1)
 
@@ -140,7 +141,7 @@ class MemoryRouteStore:
             if stored is None:
                 return NeedSnapshot(0)
             if stats.end >= int(stored.meta.get("window_end", "0")):
-                stored.meta.update(window_fields(stats))
+                stored.meta.update(encode_window_stats(stats))
             return Written()
 
     def _wrong_writer(self, epoch: int) -> Outcome | None:

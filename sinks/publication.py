@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import orjson
 
-from waypost.model.health_window import WindowStats
 from waypost.model.route_table import ChangeOp, Publication, format_digest
 from waypost.model.stamp import Cause
 
@@ -55,26 +54,6 @@ def meta_fields(publication: Publication, epoch: int, now_ms: int) -> dict[str, 
         "rule": publication.rule,
         "position": publication.position,
     }
-
-
-def window_fields(stats: WindowStats) -> dict[str, str]:
-    """Return the fields of `meta` that the end of a window sets; empty when nothing is known."""
-    return {
-        "window_start": str(stats.start),
-        "window_end": str(stats.end),
-        "window_beats": str(stats.beats),
-        "window_late": str(stats.late),
-        "window_instances": str(stats.instances),
-        "window_healthy": str(stats.healthy),
-        "cpu_mean": _thousandths(stats.cpu_mean),
-        "cpu_max": _thousandths(stats.cpu_max),
-        "lag_max_ms": "" if stats.lag_max_ms is None else str(stats.lag_max_ms),
-        "drift": "" if stats.drift is None else str(stats.drift),
-    }
-
-
-def _thousandths(number: int | None) -> str:
-    return "" if number is None else f"{number // 1000}.{number % 1000:03d}"
 
 
 def log_fields(publication: Publication) -> dict[str, str]:

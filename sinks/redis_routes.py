@@ -18,7 +18,7 @@ import orjson
 import redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from sinks.publication import log_fields, meta_fields, require_sense, window_fields
+from sinks.publication import log_fields, meta_fields, require_sense
 from waypost.client.connection import connect, text
 from waypost.client.keys import DEFAULT_PREFIX, Keys
 from waypost.errors import PublicationRefused, StoreUnavailable
@@ -37,6 +37,7 @@ from waypost.model.health_window import WindowStats
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Publication
 from waypost.wire.changes import encode_change
+from waypost.wire.window_stats import encode_window_stats
 
 CHANGES_MAXLEN = 100_000
 """Entries of `changes` kept, about: 1,000 s at 100 changes/s. A reader that was away longer rereads its tables."""
@@ -168,7 +169,7 @@ class RedisRouteStore:
             f"writing the window of {service} that ended at {stats.end}",
             _REFRESH,
             [self._keys.meta(service), self._keys.epoch],
-            [epoch, stats.end, *_flat(window_fields(stats))],
+            [epoch, stats.end, *_flat(encode_window_stats(stats))],
         )
         return _outcome(reply)
 

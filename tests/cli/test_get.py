@@ -23,6 +23,7 @@ from waypost.cli.get import get
 from waypost.cli.output import TableWriter, age
 from waypost.model.events import Attributes
 from waypost.model.fencing import Opened, WriterId, Written
+from waypost.model.health_window import WindowStats
 from waypost.model.lifecycle import Declared, Health, Lease, is_routable
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import ChangeOp, Publication, digest
@@ -50,12 +51,12 @@ class Registry:
 
     def declare(
         self, service: ServiceKey, instance: str, port: int, *, lease: Lease = Lease.LIVE, held: bool = False,
-        protected: bool = False, **attributes: Any,
+        protected: bool = False, effective: int | None = None, **attributes: Any,
     ) -> None:  # fmt: skip
         fields = Attributes(address="10.1.2.3", port=port, **attributes)
         facts = (Declared.UP, Health.UNKNOWN, lease)
-        view = InstanceView(fields, "agent", *facts, generation=SINCE, weight=fields.weight)
-        route = encode_endpoint(fields, since=SINCE, held=held) if is_routable(*facts, held=held) else None
+        view = InstanceView(fields, "agent", *facts, generation=SINCE, weight=effective or fields.weight)
+        route = encode_endpoint(view.routed, since=SINCE, held=held) if is_routable(*facts, held=held) else None
         self.publish(
             service, ChangeOp.DELTA, {instance: route}, {instance: JsonRenderer().instance(view, NOW_MS)}, protected
         )
@@ -113,6 +114,41 @@ def test_routes_of_a_service_as_a_table(registry: Registry) -> None:
     ]
     starts = [line.index("10.1.2.3") for line in result.output.splitlines()[1:]]
     assert starts == [result.output.index("ADDRESS")] * 2
+
+
+def test_a_weight_that_follows_the_load_is_shown_with_the_declared_one(registry: Registry) -> None:
+    registry.declare(PAY, "busy", 8080, effective=40)
+    registry.declare(PAY, "calm", 80)
+
+    wide = run(registry, "routes", "payments", "-o", "wide").output
+    document = json.loads(run(registry, "routes", "payments", "-o", "json").output)
+
+    header, busy, calm = wide.splitlines()
+    column = header.index("DECLARED WEIGHT")
+    assert busy[column:].startswith("100 → 40 ")
+    assert calm[column:].startswith("100 ")
+    assert [e.get("declared_weight") for e in document["endpoints"]] == [100, None]
+    assert [e["weight"] for e in document["endpoints"]] == [40, 100]
+
+
+def test_services_show_what_their_last_window_said(registry: Registry) -> None:
+    registry.declare(PAY, "payments-1", 8080)
+    registry.declare(CART, "cart-1", 8080)
+    stats = WindowStats(
+        start=0, end=60_000, beats=6, late=0, instances=3, healthy=3, cpu_mean=437, cpu_max=1_050, lag_max_ms=None,
+        drift=1,
+    )  # fmt: skip
+    assert registry.store.refresh(PAY, stats, registry.epoch) == Written()
+
+    wide = words(run(registry, "services", "-A", "-o", "wide").output)
+    document = json.loads(run(registry, "services", "payments", "-o", "json").output)
+
+    assert wide[0][-3:] == ["BEATING", "CPU", "DRIFT"]
+    assert {row[1]: row[-3:] for row in wide[1:]} == {
+        "payments": ["3", "0.437", "1"],
+        "cart": ["<none>", "<none>", "<none>"],
+    }
+    assert document["window"]["cpu_max"] == "1.050"
 
 
 def test_routes_of_a_service_as_json_are_the_contract(registry: Registry) -> None:

@@ -27,6 +27,7 @@ from waypost.wire.endpoint import decode_endpoint, decode_instance, encode_endpo
 from waypost.wire.fields import read_object
 from waypost.wire.registry import decode_registration, encode_registration
 from waypost.wire.route_changes import Chunk, decode_route_change, encode_restart, encode_route_changes
+from waypost.wire.window_stats import decode_window_stats, encode_window_stats
 
 ROOM = Path(schemas.__file__).parent
 NOW = Stamp(1_795_298_407_272, 3, 1204)
@@ -48,6 +49,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "instance-value": decode_instance,
     "change-data": lambda value: read_delta(read_object(value, 1_000_000)),
     "route-changes": decode_route_change,
+    "meta-window": lambda value: decode_window_stats(read_object(value, 1_000_000)),
 }
 EXAMPLES = sorted(path.name for path in (ROOM / "examples").glob("*.json"))
 
@@ -106,6 +108,8 @@ def rewritten(message: str, value: bytes) -> bytes:
         return encode_instance(**{name: getattr(known, name) for name in known.__slots__}).encode()
     if message == "change-data":
         return orjson.dumps(delta_fields(read_delta(read_object(value, 1_000_000))))
+    if message == "meta-window":
+        return orjson.dumps(encode_window_stats(decode_window_stats(read_object(value, 1_000_000))))
     found = decode_route_change(value)
     if not isinstance(found, Chunk):
         return encode_restart(WriterId(found.job_id, found.attempt), found.epoch, found.at)

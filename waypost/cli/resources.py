@@ -18,6 +18,12 @@ Document = dict[str, Any]
 
 READ_TOGETHER = 16
 
+_WINDOW = (
+    "window_start", "window_end", "window_beats", "window_late", "window_instances", "window_healthy", "cpu_mean",
+    "cpu_max", "lag_max_ms", "drift",
+)  # fmt: skip
+"""Fields of `meta` that the end of a window sets; `waypost.wire.window_stats` writes them."""
+
 
 class Resource(ABC):
     """One kind. A row belongs to one id within one service, so that a watch can tell which rows changed."""
@@ -44,7 +50,7 @@ class Services(Resource):
 
     name = "services"
     columns = ("NAME", "ROUTABLE", "PROTECTED", "LAST CHANGE")
-    wide_columns = ("REVISION", "EPOCH", "RULE")
+    wide_columns = ("REVISION", "EPOCH", "RULE", "BEATING", "CPU", "DRIFT")
 
     def parts(self, keys: Keys, service: ServiceKey) -> Iterable[tuple[str, str]]:
         return (("HLEN", keys.route(service)), ("HLEN", keys.instances(service)))
@@ -59,6 +65,7 @@ class Services(Resource):
             "epoch": int(meta.get("epoch") or 0),
             "rule": meta.get("rule", ""),
             "cause": _json(meta.get("cause", ""), []),
+            "window": {name: meta[name] for name in _WINDOW if name in meta},
         }
 
     def rows(self, document: Document, now_ms: int) -> Iterator[tuple[str, Row, Row]]:
@@ -69,7 +76,8 @@ class Services(Resource):
             _yes(d["protected"]),
             age(d["event_time"], now_ms),
         )
-        yield "", cells, (str(d["revision"]), str(d["epoch"]), d["rule"])
+        window = (_or_none(d["window"], name) for name in ("window_instances", "cpu_mean", "drift"))
+        yield "", cells, (str(d["revision"]), str(d["epoch"]), d["rule"], *window)
 
 
 class _PerInstance(Resource):
@@ -100,17 +108,31 @@ class _PerInstance(Resource):
 
 
 class Routes(_PerInstance):
-    """One row per endpoint that gateways may use."""
+    """One row per endpoint that gateways may use. A weight that follows the load is shown with the declared one."""
 
     name = "routes"
     hash_name = "route"
     columns = ("SERVICE", "INSTANCE", "ADDRESS", "WEIGHT", "ZONE", "HELD", "AGE")
-    wide_columns = ("NODE", "METADATA")
+    wide_columns = ("DECLARED WEIGHT", "NODE", "METADATA")
+
+    def parts(self, keys: Keys, service: ServiceKey) -> Iterable[tuple[str, str]]:
+        return (*super().parts(keys, service), ("HGETALL", keys.instances(service)))
+
+    def document(self, service: ServiceKey, meta: dict[str, str], replies: list[Any]) -> Document:
+        document = super().document(service, meta, replies)
+        known = texts(replies[1])
+        for endpoint in document[self.list_name]:
+            declared = _json(known.get(endpoint["instance"], ""), {}).get("weight")
+            if declared not in (None, endpoint.get("weight")):
+                endpoint["declared_weight"] = declared
+        return document
 
     def cells(self, entry: Document, now_ms: int) -> tuple[Row, Row]:
         held, since = _yes(entry.get("held", False)), age(entry.get("since", 0), now_ms)
         cells = (entry["instance"], _address(entry), str(entry.get("weight", "")), _or_none(entry, "zone"), held, since)
-        return cells, (_or_none(entry, "node"), pairs(entry.get("metadata", {})))
+        effective = str(entry.get("weight", ""))
+        weight = f"{entry['declared_weight']} → {effective}" if "declared_weight" in entry else effective
+        return cells, (weight, _or_none(entry, "node"), pairs(entry.get("metadata", {})))
 
 
 class Instances(_PerInstance):

@@ -12,7 +12,7 @@ shard; see `waypost.model.gate`.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -64,8 +64,6 @@ class Lease:
     encoded every tick, and most of its leases are as before."""
     slot: int = field(default=0, compare=False, repr=False)
     """Where `LeaseShard.tallies` counts its beats."""
-    bucket: int = field(default=-1, compare=False, repr=False)
-    """When its service's windows end (see `WindowPlan`); -1 until somebody asked."""
 
     @property
     def deadline(self) -> int:
@@ -129,6 +127,10 @@ class LeaseShard:
     """No unknown id is to be reported or forgotten before this."""
     tallies: ShardTallies = field(default_factory=ShardTallies, compare=False, repr=False)
     """What beats said since the windows of their services began."""
+    listed: list[Lease] | None = field(default=None, compare=False, repr=False)
+    """All leases in directory order, and (`by_bucket`) those of each bucket of services: made when they are needed
+    after a lease was added or removed. Every tick writes down the last beats of all."""
+    by_bucket: dict[int, list[tuple[str, Lease]]] | None = field(default=None, compare=False, repr=False)
 
     def register(self, event: InstanceEvent) -> bool:
         """Fold one registration event and tell whether the directory changed. Order does not matter."""
@@ -179,6 +181,7 @@ class LeaseShard:
         if lease is None:
             lease = Lease(service, generation, lease_ms, slot=self.tallies.new_slot())
             self.leases.setdefault(instance, []).append(lease)
+            self.listed = self.by_bucket = None
         elif generation <= lease.generation:
             return False
         else:
@@ -201,6 +204,7 @@ class LeaseShard:
         self.removed.setdefault(instance, {})[service] = stamp
         lease = self._find(instance, service)
         if lease is not None and lease.generation < stamp:
+            self.listed = self.by_bucket = None
             self.leases[instance].remove(lease)
             if not self.leases[instance]:
                 del self.leases[instance]
@@ -310,23 +314,26 @@ class LeaseShard:
             else:
                 del self.removed[instance]
 
-    def end_windows(self, due: Container[int], plan: WindowPlan, end: int) -> dict[int, dict[str, dict[str, Tally]]]:
+    def end_windows(self, due: Iterable[int], plan: WindowPlan, end: int) -> dict[int, dict[str, dict[str, Tally]]]:
         """Take the tallies of the windows that end with the tick just folded, by bucket, service and instance.
 
         A lease that lived through its window without a beat is told as well, so that a service whose every instance
         fell silent has a window to say so.
         """
+        if self.by_bucket is None:
+            self.by_bucket = {}
+            for instance, leases in self.leases.items():
+                for lease in leases:
+                    self.by_bucket.setdefault(plan.bucket(lease.service), []).append((instance, lease))
         partials: dict[int, dict[str, dict[str, Tally]]] = {}
-        for instance, leases in self.leases.items():
-            for lease in leases:
-                if lease.bucket < 0:
-                    lease.bucket = plan.bucket(lease.service)
-                if lease.bucket not in due:
-                    continue
+        for bucket in due:
+            services: dict[str, dict[str, Tally]] = {}
+            for instance, lease in self.by_bucket.get(bucket, ()):
                 tally = self.tallies.take(lease.slot, failing=lease.health is Health.FAIL)
                 if tally.beats or (not lease.lapsed and lease.generation.at < end - plan.size_ms):
-                    services = partials.setdefault(lease.bucket, {})
                     services.setdefault(str(lease.service), {})[instance] = tally
+            if services:
+                partials[bucket] = services
         return partials
 
     def arrange(self) -> None:
@@ -334,14 +341,18 @@ class LeaseShard:
 
         Called when the directory is written anew: both are then read back in one order.
         """
-        leases = [lease for leases in self.leases.values() for lease in leases]
-        self.tallies = self.tallies.arranged(lease.slot for lease in leases)
-        for number, lease in enumerate(leases):
+        self.tallies = self.tallies.arranged(lease.slot for lease in self._all())
+        for number, lease in enumerate(self._all()):
             lease.slot = self.tallies.slot(number)
 
     def last_beats(self) -> array[int]:
         """Return the last beat of every lease in directory order: the part of the state every tick changes."""
-        return array("q", [lease.last_beat for leases in self.leases.values() for lease in leases])
+        return array("q", [lease.last_beat for lease in self._all()])
+
+    def _all(self) -> list[Lease]:
+        if self.listed is None:
+            self.listed = [lease for leases in self.leases.values() for lease in leases]
+        return self.listed
 
 
 def _may_mean(beat: Beat, service: ServiceKey) -> bool:
