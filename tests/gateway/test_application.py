@@ -141,6 +141,26 @@ def test_the_end_of_the_process_holds_nobody_up() -> None:
     assert run(feed, ask) == 304
 
 
+def test_a_new_service_wakes_nobody_who_asked_about_another_one() -> None:
+    feed = FixedFeed({PAY: ()})
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        now = (await client.post(EDS, json=question("default/payments"))).json()["version_info"]
+        headers = {"x-envoy-expected-rq-timeout-ms": "60000"}
+        held = asyncio.create_task(client.post(EDS, json=question("shop/cart", version=now), headers=headers))
+        await asyncio.sleep(0.05)
+        again = (await held).json()["version_info"]  # of nothing: it is not known yet
+        held = asyncio.create_task(client.post(EDS, json=question("shop/cart", version=again), headers=headers))
+        await asyncio.sleep(0.05)
+        feed.become({PAY: (), ServiceKey("a", "b"): ()})
+        await asyncio.sleep(0.05)
+        assert not held.done()
+        feed.become({PAY: (), CART: ()})
+        assert [r["cluster_name"] for r in (await held).json()["resources"]] == ["shop/cart"]
+
+    run(feed, ask)
+
+
 def test_services_that_come_are_told_as_clusters_and_routes() -> None:
     feed = FixedFeed({PAY: ()})
 

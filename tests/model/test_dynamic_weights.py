@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -79,20 +80,19 @@ def test_weights_come_to_rest_and_load_is_shared(capacity: list[float], delay: i
 
 @LAW
 @given(CAPACITIES, st.integers(0, 2), st.integers(0, 99))
-def test_noise_moves_a_settled_weight_hardly_ever(capacity: list[float], delay: int, seed: int) -> None:
-    """A fifteenth of its cpu up and down, and at most one weight in a hundred changes in a window."""
+def test_noise_seldom_moves_a_settled_weight_and_never_to_and_fro(capacity: list[float], delay: int, seed: int) -> None:
+    """With its cpu a fifteenth up and down, a weight changes in a tenth of the windows at most, and does not swing:
+    what noise sets off is one way to a new rest."""
     loop = Loop(capacity, delay, noise=0.07, random=Random(seed))
     loop.run(60)
     settled = len(loop.shown)
 
     loop.run(60)
 
-    moved = sum(
-        before[i] != after[i]
-        for before, after in zip(loop.shown[settled - 1 :], loop.shown[settled:], strict=False)
-        for i in before
-    )
-    assert moved <= max(4, 60 * len(capacity) // 100)
+    later = loop.shown[settled - 1 :]
+    steps = {i: [b[i] - a[i] for a, b in pairwise(later) if b[i] != a[i]] for i in later[0]}
+    assert sum(map(len, steps.values())) <= 6 * len(capacity)
+    assert all(sum(a * b < 0 for a, b in pairwise(taken)) <= 1 for taken in steps.values())
     assert loop.hottest <= 1.35
 
 

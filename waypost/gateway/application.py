@@ -130,6 +130,7 @@ class Discovery:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._assignments: dict[ServiceKey, tuple[Pool, bytes]] = {}
+        self._served: dict[str, tuple[frozenset[ServiceKey], envoy.Said]] = {}
 
     def endpoints(self, tables: Tables, services: Iterable[ServiceKey]) -> envoy.Said:
         """Return the endpoints of those services that there are; Envoy keeps what it has of the others."""
@@ -137,11 +138,23 @@ class Discovery:
 
     def clusters(self, tables: Tables) -> envoy.Said:
         """Return a cluster per service."""
-        return envoy.said(envoy.cluster(service) for service in sorted(tables.pools))
+        return self._once_per_set(
+            envoy.CLUSTERS, tables, lambda: envoy.said(envoy.cluster(service) for service in sorted(tables.pools))
+        )
 
     def routes(self, tables: Tables) -> envoy.Said:
         """Return the routes to all services."""
-        return envoy.said([envoy.routes(sorted(tables.pools), self._rules)])
+        return self._once_per_set(
+            envoy.ROUTES, tables, lambda: envoy.said([envoy.routes(sorted(tables.pools), self._rules)])
+        )
+
+    def _once_per_set(self, kind: str, tables: Tables, say: Callable[[], envoy.Said]) -> envoy.Said:
+        """Clusters and routes depend on which services there are, and not on their endpoints."""
+        services = frozenset(tables.pools)
+        known = self._served.get(kind)
+        if known is None or known[0] != services:
+            known = self._served[kind] = services, say()
+        return known[1]
 
     def _assignment(self, service: ServiceKey, pool: Pool) -> bytes:
         known = self._assignments.get(service)
@@ -198,7 +211,7 @@ class Edge:
             request,
             question,
             envoy.ENDPOINTS,
-            [*question.names, _ALL],
+            question.names,
             lambda tables: self._discovery.endpoints(tables, services),
         )
 

@@ -35,8 +35,9 @@ ROUTE_CONFIGURATION = "waypost"
 REFRESH_DELAY = "0.1s"
 """Pause between an answer and the next question. A question is held until there is something new, see `application`,
 so this is not how often Envoy asks but how long a change that follows another one waits."""
-REQUEST_TIMEOUT = "10s"
-"""Envoy tells it to the feed, which answers "nothing new" in good time before."""
+REQUEST_TIMEOUT = "30s"
+"""Envoy tells it to the feed, which answers "nothing new" after half of it. Longer spares questions, 77 kB each;
+shorter notices sooner that the way to the feed swallows everything."""
 
 RETRY = {
     "retry_on": "connect-failure,refused-stream,reset-before-request",
