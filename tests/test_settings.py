@@ -116,3 +116,10 @@ def test_kafka_properties_are_read_as_pairs() -> None:
 def test_a_kafka_property_without_a_value_is_refused() -> None:
     with pytest.raises(SettingsError, match="write k=v;k=v"):
         kafka_properties(Settings.load(overrides=["kafka.properties=ssl"]))
+
+
+def test_a_window_is_whole_ticks() -> None:
+    Settings.load(overrides=["window.size_ms=12000", "lease.tick_ms=400"])
+
+    with pytest.raises(SettingsError, match=r"window\.size_ms=10000 must be a multiple of lease\.tick_ms=300"):
+        Settings.load(overrides=["window.size_ms=10000", "lease.tick_ms=300"])
