@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
@@ -35,7 +36,9 @@ class Kafka:
         self._properties.write_text("".join(f"{k}={v}\n" for k, v in self._settings().items()))
         if (self._data / "meta.properties").exists():
             return
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # One in 64 begins with a dash, which the tool would take for an option.
+        ids = (urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=") for _ in itertools.count())
+        cluster_id = next(name for name in ids if not name.startswith("-"))
         formatted = subprocess.run(
             [*self._java(128), "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties)],
             capture_output=True,
