@@ -5,9 +5,9 @@
 # Debian and Ubuntu (as root); elsewhere the missing packages are named. Go is not installed: bring 1.21 or newer.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-say()  { printf 'readers  %s\n' "$*"; }
-fail() { printf 'readers: %s\n' "$*" >&2; exit 1; }
+me=readers
+# shellcheck source=scripts/lib.sh
+source scripts/lib.sh
 PATH="$PATH:/usr/local/go/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 missing_packages() {
@@ -27,9 +27,8 @@ if [ "${#missing[@]}" -gt 0 ]; then
   say "installing system packages: ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
   # Whoever asked for tests did not ask for a service. (Under systemd it starts all the same.)
-  log="$(mktemp)"
-  { apt-get update && RUNLEVEL=1 "${install[@]}"; } >"$log" 2>&1 || { cat "$log" >&2; rm -f "$log"; fail "apt-get failed (see above)"; }
-  rm -f "$log"
+  quietly apt-get update || fail "apt-get update failed (see above)"
+  RUNLEVEL=1 quietly "${install[@]}" || fail "apt-get install failed (see above)"
   # shellcheck disable=SC2207
   missing=($(missing_packages))
   [ "${#missing[@]}" = 0 ] || fail "still missing after apt-get: ${missing[*]}"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.log_writer import LogWriter
+from tests.e2e.tables import Tables
 from waypost.local.process import belonging_to
 from waypost.local.state import Stack, load_stack
 
@@ -52,3 +54,17 @@ def _last_words(state_dir: Path) -> str:
     """Return the ends of the logs: the directory is gone when somebody reads the failure."""
     logs = sorted((state_dir / "logs").glob("*.*"))
     return "\n".join(f"== {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
+
+
+@pytest.fixture
+def log(stack: Stack) -> Iterator[LogWriter]:
+    writer = LogWriter(stack.kafka_bootstrap)
+    yield writer
+    writer.close()
+
+
+@pytest.fixture
+def tables(stack: Stack) -> Iterator[Tables]:
+    reader = Tables(stack.redis_url)
+    yield reader
+    reader.close()

@@ -87,20 +87,6 @@ def prometheus(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         server.process.wait(30)
 
 
-@pytest.fixture
-def log(stack: Stack) -> Iterator[LogWriter]:
-    writer = LogWriter(stack.kafka_bootstrap)
-    yield writer
-    writer.close()
-
-
-@pytest.fixture
-def tables(stack: Stack) -> Iterator[Tables]:
-    reader = Tables(stack.redis_url)
-    yield reader
-    reader.close()
-
-
 def test_alarm_goes_off_when_all_beats_stop_and_ends_when_they_return(
     prometheus: Prometheus, log: LogWriter, tables: Tables
 ) -> None:

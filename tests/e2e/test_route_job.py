@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,6 @@ from waypost.local.state import Stack, load_stack
 SHARDS = 128
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-
-@pytest.fixture
-def log(stack: Stack) -> Iterator[LogWriter]:
-    writer = LogWriter(stack.kafka_bootstrap)
-    yield writer
-    writer.close()
-
-
-@pytest.fixture
-def tables(stack: Stack) -> Iterator[Tables]:
-    reader = Tables(stack.redis_url)
-    yield reader
-    reader.close()
 
 
 def flink(stack: Stack, path: str) -> Any:
