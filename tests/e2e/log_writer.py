@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ class LogWriter:
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=0)
+        self._run = uuid.uuid4().hex
         self._ids = itertools.count()
 
     def record(self, topic: str, key: bytes | None, value: bytes | None) -> tuple[str, int, int]:
@@ -34,7 +36,7 @@ class LogWriter:
 
     def event(self, service: str, **fields: Any) -> str:
         """Write one registration event under the service's key; return its request id."""
-        request_id = fields.setdefault("request_id", f"test-{id(self):x}-{next(self._ids)}")
+        request_id = fields.setdefault("request_id", f"test-{self._run}-{next(self._ids)}")
         body = json.dumps({"service": service, **fields}).encode()
         self.record(REGISTRY, f"default/{service}".encode(), body)
         return str(request_id)
