@@ -21,7 +21,7 @@ RAW_RECORD = Types.ROW_NAMED(
 """One record as Kafka holds it. `at` is its append time."""
 
 ROUTE_INPUT = Types.ROW_NAMED(
-    ["service", "kind", "partition", "offset", "at", "body"],
+    ["service", "kind", "partition", "offset", "at", "body", "key"],
     [
         Types.STRING(),
         Types.STRING(),
@@ -29,21 +29,21 @@ ROUTE_INPUT = Types.ROW_NAMED(
         Types.LONG(),
         Types.LONG(),
         Types.PRIMITIVE_ARRAY(Types.BYTE()),
+        Types.PRIMITIVE_ARRAY(Types.BYTE()),
     ],
 )
-"""Something the route fold of `service` must fold. `kind` REGISTRATION: `body` is a record of the registry topic
-(already known to decode) at that position. `kind` LEASES: `body` is a batch of lease transitions. `kind` WINDOW:
-`body` is what its beats said in the window that ended `at`."""
+"""Something the route fold of `service` must fold. `kind` REGISTRATION: `body` is a record of the registry topic at
+that position, `key` its key. `kind` REGISTRATIONS: `body` is a column of them (`waypost.wire.glue`). `kind` LEASES:
+`body` is a batch of lease transitions. `kind` WINDOW: `body` is what its beats said in the window that ended `at`."""
 
 REGISTRATION = "registration"
+REGISTRATIONS = "registrations"
 LEASES = "leases"
 WINDOW = "window"
 
-LEASE_EVENT = Types.ROW_NAMED(
-    ["shard", "partition", "offset", "at", "value"],
-    [Types.INT(), Types.INT(), Types.LONG(), Types.LONG(), Types.PRIMITIVE_ARRAY(Types.BYTE())],
-)
-"""A record of the registry topic that grants, changes or ends a lease of `shard`."""
+SHARD_INPUT = Types.ROW_NAMED(["shard", "end", "entries"], [Types.INT(), Types.LONG(), Types.STRING()])
+"""What the lease fold of `shard` takes: a column (`waypost.wire.glue`) of the beats of the tick that ends at `end`,
+NULL when nobody beat; or, with `end` 0, of records of the registry topic."""
 
 SHARD_ROW = Types.PRIMITIVE_ARRAY(Types.BYTE())
 """One shard's row of one tick, as `waypost.wire.transitions` encodes it."""

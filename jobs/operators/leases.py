@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 from pyflink.common import Row
 from pyflink.datastream import KeyedCoProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
@@ -13,12 +12,13 @@ from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
 from jobs.operators.keyed_state import BYTES
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import PARTIALS, dead_letter
+from waypost.errors import DecodeError
 from waypost.metrics import BEATS, DEAD_LETTERS, LATE_BEATS, LEASES, UNKNOWN_BEATS
+from waypost.model.events import InstanceEvent
 from waypost.model.gate import ShardTick
 from waypost.model.health_window import WindowPlan
 from waypost.model.leases import LeaseShard, Reject, TickResult
 from waypost.model.service import TOMBSTONE_MS
-from waypost.model.stamp import Stamp
 from waypost.wire.fold_state import (
     decode_shard,
     encode_directory,
@@ -26,6 +26,7 @@ from waypost.wire.fold_state import (
     encode_tallies,
     encode_unknown,
 )
+from waypost.wire.glue import read_entries
 from waypost.wire.health_window import encode_partial
 from waypost.wire.registry import decode_registration
 from waypost.wire.tick import TickReader
@@ -36,7 +37,7 @@ _FORGET_EVERY = 600
 
 
 class LeaseFold(KeyedCoProcessFunction):
-    """Input 1: tick rows (shard, end, beats). Input 2: lease events. Key of both: the shard.
+    """Inputs: SHARD_INPUT rows, from SQL and from Python, keyed by shard.
 
     A shard decoded once stays decoded in this object: keyed state belongs to one subtask until the task is
     restarted, and a restarted task has a new object. State is written on the way out of every call, split by how
@@ -64,7 +65,16 @@ class LeaseFold(KeyedCoProcessFunction):
         self._meters = Meters(runtime_context, BEATS, UNKNOWN_BEATS, LATE_BEATS, LEASES)
 
     def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
-        shard, end, column = value[0], value[1], value[2]
+        shard, end, entries = value[0], value[1], value[2]
+        if end:
+            yield from self._tick(shard, end, entries)
+        else:
+            self._register(shard, entries)
+
+    def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        yield from self.process_element1(value, ctx)
+
+    def _tick(self, shard: int, end: int, column: str | None) -> Iterator[Any]:
         leases = self._shard(shard)
         rejects: list[Reject] = []
         waiting = len(leases.unknown)
@@ -97,16 +107,14 @@ class LeaseFold(KeyedCoProcessFunction):
             ShardTick(end, shard, result.first_beat, result.last_beat, tuple(result.lapses), tuple(result.renewals))
         )
 
-    def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
-        shard, partition, offset, at, body = value[0], value[1], value[2], value[3], bytes(value[4])
+    def _register(self, shard: int, column: str) -> None:
         leases = self._shard(shard)
         waiting = len(leases.unknown)
-        if leases.register(decode_registration(body, Stamp(at, partition, offset))):
-            self._journal.add(orjson.dumps((at, partition, offset, body.decode())))
+        if _register(leases, column):
+            self._journal.add(column.encode())
             self._unsaved.add(shard)
             if len(leases.unknown) != waiting:
                 self._unknown.update(encode_unknown(leases))
-        return iter(())
 
     def _count(self, result: TickResult) -> None:
         for metric, n in ((BEATS, result.renewed), (UNKNOWN_BEATS, result.unknown), (LATE_BEATS, result.late)):
@@ -124,8 +132,7 @@ class LeaseFold(KeyedCoProcessFunction):
             )
             leases = decode_shard(directory, beats, unknown, self._shards, tallies)
             for entry in self._journal.get() or ():
-                at, partition, offset, body = orjson.loads(bytes(entry))
-                leases.register(decode_registration(body.encode(), Stamp(at, partition, offset)))
+                _register(leases, bytes(entry).decode())
                 self._unsaved.add(shard)
             self._open[shard] = leases
         return leases
@@ -147,3 +154,16 @@ class LeaseFold(KeyedCoProcessFunction):
         if shard in self._unsaved:
             self._journal.clear()
             self._unsaved.discard(shard)
+
+
+def _register(leases: LeaseShard, column: str) -> bool:
+    """Fold a column of registration records and tell whether any mattered here. A record that cannot be read is for the
+    route fold to report, which gets every one."""
+    found = False
+    for _, stamp, text in read_entries(column):
+        try:
+            event = decode_registration(text, stamp)
+        except DecodeError:
+            continue
+        found |= isinstance(event, InstanceEvent) and leases.register(event)
+    return found

@@ -22,18 +22,18 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyflink.common import Row
-from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream import KeyedCoProcessFunction, OutputTag, RuntimeContext
 
 from jobs.operators.audit import Audited, TableAudit
 from jobs.operators.keyed_state import KeyedServiceStore
 from jobs.operators.leased_table import LeasedTable
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import dead_letter
-from schemas.flink_types import REGISTRATION, WINDOW
-from waypost.errors import FencedError, PublicationRefused, StoreUnavailable
+from schemas.flink_types import REGISTRATION, REGISTRATIONS, WINDOW
+from waypost.errors import DecodeError, FencedError, PublicationRefused, StoreUnavailable
 from waypost.metrics import (
     AUDIT_PARTS,
     AUDIT_TIME,
@@ -47,7 +47,8 @@ from waypost.metrics import (
     REFUSED,
     SERVICES,
 )
-from waypost.model.events import LeaseFact, LeaseTransition
+from waypost.metrics import REGISTRATIONS as REGISTRATIONS_READ
+from waypost.model.events import InstanceEvent, LeaseFact, LeaseTransition
 from waypost.model.fencing import (
     NOBODY,
     Fenced,
@@ -67,8 +68,9 @@ from waypost.model.service_state import Position
 from waypost.model.stamp import Cause, Stamp
 from waypost.settings import Routes
 from waypost.wire.endpoint import JsonRenderer
+from waypost.wire.glue import read_entries
 from waypost.wire.health_window import decode_window
-from waypost.wire.registry import decode_registration
+from waypost.wire.registry import RegistrationEvent, decode_registration
 from waypost.wire.route_changes import encode_restart, encode_route_changes
 from waypost.wire.transitions import decode_transitions
 
@@ -123,8 +125,17 @@ class _Live:
     """Append time of the oldest registration record that is not published yet."""
 
 
-class RouteFold(KeyedProcessFunction):
-    """Input: ROUTE_INPUT rows keyed by service. Output: records of the audit log; dead letters on the side."""
+class _Record(NamedTuple):
+    """A record of the registry topic."""
+
+    stamp: Stamp
+    key: bytes
+    body: bytes
+
+
+class RouteFold(KeyedCoProcessFunction):
+    """Inputs: ROUTE_INPUT rows, from SQL and from Python, keyed by service. Output: records of the audit log; dead
+    letters on the side."""
 
     def __init__(
         self,
@@ -163,38 +174,78 @@ class RouteFold(KeyedProcessFunction):
             PASSIVE,
             PUBLICATIONS,
             REFUSED,
+            REGISTRATIONS_READ,
             SERVICES,
         )
         self._table_audit = TableAudit(self._routes.audit_percent, self._stopwatch, self._note_audit)
 
     # -- input -----------------------------------------------------------------------------------------
 
-    def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
+    def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         service, kind, partition, offset, at, body = (value[i] for i in range(6))
         body = bytes(body)
         now = ctx.timer_service().current_processing_time()
+        if kind == REGISTRATION:
+            record = _Record(Stamp(at, partition, offset), bytes(value[6] or b""), body)
+            yield from self._register(service, [record], ctx, now)
+        elif kind == REGISTRATIONS:
+            records = [_Record(stamp, key.encode(), text.encode()) for key, stamp, text in read_entries(body.decode())]
+            yield from self._register(service, sorted(records), ctx, now)
+        elif kind == WINDOW:
+            fold, live = self._turn(service, ctx)
+            stats = self._end_window(fold, live, decode_window(body))
+            yield from self._conclude(service, fold, live, ctx, now)
+            self._refresh(fold.service, stats, ctx, now)
+            self._save(service)
+        else:
+            fold, live = self._turn(service, ctx)
+            for transition in decode_transitions(body):
+                fold.apply(transition, self._cause(transition))
+            yield from self._conclude(service, fold, live, ctx, now)
+            self._save(service)
+
+    def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        yield from self.process_element1(value, ctx)
+
+    def _turn(self, service: str, ctx: KeyedCoProcessFunction.Context) -> tuple[ServiceFold, _Live]:
         self._state.turn_to(service)
         fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
-        live = self._touch(service, fold, ctx)
-        if kind == REGISTRATION:
-            cause = Cause(self._registry, partition, offset)
+        return fold, self._touch(service, fold, ctx)
+
+    def _conclude(
+        self, service: str, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int
+    ) -> Iterator[Any]:
+        live.lag = max(0, min(now - self._state.header.event_time, _MAX_LAG_MS))
+        yield from self._publish(service, fold, ctx, now)
+
+    def _register(
+        self, service: str, records: list[_Record], ctx: KeyedCoProcessFunction.Context, now: int
+    ) -> Iterator[Any]:
+        events = []
+        for record in records:
+            try:
+                events.append((_decode(record, service), record))
+            except DecodeError as error:
+                yield self._refuse(record, error)
+        if not events:
+            return  # A service is known by what can be read of it.
+        fold, live = self._turn(service, ctx)
+        for event, record in events:
+            at, partition, offset = event.stamp
+            self._meters.count(REGISTRATIONS_READ, event.op.value if isinstance(event, InstanceEvent) else "set")
             recent = now - at < _ANSWER_MS
-            verdict = fold.apply(decode_registration(body, Stamp(at, partition, offset)), cause, answer=recent)
+            verdict = fold.apply(event, Cause(self._registry, partition, offset), answer=recent)
             if recent and verdict.applied:
                 live.oldest = min(live.oldest or at, at)
             if verdict.dead:
-                self._meters.count(DEAD_LETTERS, verdict.reason)
-                yield dead_letter(self._registry, partition, offset, verdict.reason, service.encode(), body)
-        elif kind == WINDOW:
-            stats = self._end_window(fold, live, decode_window(body))
-        else:
-            for transition in decode_transitions(body):
-                fold.apply(transition, self._cause(transition))
-        live.lag = max(0, min(now - self._state.header.event_time, _MAX_LAG_MS))
-        yield from self._publish(service, fold, ctx, now)
-        if kind == WINDOW:
-            self._refresh(fold.service, stats, ctx, now)
+                yield self._refuse(record, DecodeError(verdict.reason))
+        yield from self._conclude(service, fold, live, ctx, now)
         self._save(service)
+
+    def _refuse(self, record: _Record, why: DecodeError) -> tuple[OutputTag, Row]:
+        self._meters.count(DEAD_LETTERS, why.reason)
+        at = record.stamp
+        return dead_letter(self._registry, at.partition, at.offset, why.reason, record.key, record.body, why.detail)
 
     def _end_window(self, fold: ServiceFold, live: _Live, window: ServiceWindow) -> WindowStats:
         """Fold a window: weights that follow the load are pending afterwards. Return what readers are told of it."""
@@ -210,11 +261,9 @@ class RouteFold(KeyedProcessFunction):
             return Cause(self._registry, transition.generation.partition, transition.generation.offset)
         return Cause(self._heartbeat, transition.stamp.partition, transition.stamp.offset)
 
-    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Any]:
+    def on_timer(self, timestamp: int, ctx: KeyedCoProcessFunction.OnTimerContext) -> Iterator[Any]:
         service = ctx.get_current_key()
-        self._state.turn_to(service)
-        fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
-        live = self._touch(service, fold, ctx)
+        fold, live = self._turn(service, ctx)
         # A clock that was set back must not make a timer that has fired look like one that is still to come.
         now = max(timestamp, ctx.timer_service().current_processing_time())
         if live.timer <= timestamp:
@@ -239,7 +288,7 @@ class RouteFold(KeyedProcessFunction):
             self._meters.set(DIRTY, len(self._dirty))
         self._state.save()
 
-    def _touch(self, service: str, fold: ServiceFold, ctx: KeyedProcessFunction.Context) -> _Live:
+    def _touch(self, service: str, fold: ServiceFold, ctx: KeyedCoProcessFunction.Context) -> _Live:
         live = self._live.get(service)
         if live is None:
             now = ctx.timer_service().current_processing_time()
@@ -255,7 +304,7 @@ class RouteFold(KeyedProcessFunction):
 
     # -- output ----------------------------------------------------------------------------------------
 
-    def _publish(self, service: str, fold: ServiceFold, ctx: KeyedProcessFunction.Context, now: int) -> Iterator[Any]:
+    def _publish(self, service: str, fold: ServiceFold, ctx: KeyedCoProcessFunction.Context, now: int) -> Iterator[Any]:
         live = self._touch(service, fold, ctx)
         if self._passive:
             return
@@ -296,7 +345,7 @@ class RouteFold(KeyedProcessFunction):
             log.error("service=%s cannot be published, its changes wait in state: %s", service, error)
             self._later(ctx, live, now, live.not_before)
 
-    def _write(self, fold: ServiceFold, live: _Live, ctx: KeyedProcessFunction.Context, now: int) -> Iterator[Any]:
+    def _write(self, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> Iterator[Any]:
         assert self._opened is not None
         plan = fold.plan()
         for _ in range(_MAX_SNAPSHOTS):
@@ -342,7 +391,7 @@ class RouteFold(KeyedProcessFunction):
                 return
         raise StoreUnavailable("somebody else writes this service; trying again later")
 
-    def _refresh(self, service: ServiceKey, stats: WindowStats, ctx: KeyedProcessFunction.Context, now: int) -> None:
+    def _refresh(self, service: ServiceKey, stats: WindowStats, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
         """Write a window down if that can be done now; if not, the next one is newer anyway."""
         live = self._live[str(service)]
         if self._passive or self._opened is None or not live.in_sync or now < max(self._away_until, live.not_before):
@@ -354,7 +403,7 @@ class RouteFold(KeyedProcessFunction):
         except PublicationRefused as error:
             log.error("service=%s: its window cannot be written: %s", service, error)
 
-    def _note_written(self, publication: Publication, live: _Live, ctx: KeyedProcessFunction.Context) -> None:
+    def _note_written(self, publication: Publication, live: _Live, ctx: KeyedCoProcessFunction.Context) -> None:
         self._meters.count(PUBLICATIONS, publication.op.value)
         if publication.routes:
             self._meters.count(CHANGED, n=len(publication.routes))
@@ -436,7 +485,7 @@ class RouteFold(KeyedProcessFunction):
         live.settled = live.settled or now + self._routes.settle_ms
         return now >= live.settled
 
-    def _audit(self, fold: ServiceFold, live: _Live, ctx: KeyedProcessFunction.Context, now: int) -> None:
+    def _audit(self, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
         """Compare a part of the table with what was written, when its turn has come; ask for a snapshot if it differs.
 
         The cause named is the newest registration record: the table that is restored is the one it made.
@@ -455,7 +504,7 @@ class RouteFold(KeyedProcessFunction):
             log.warning("service=%s is damaged in the store (%s): writing it again", fold.service, found)
             fold.ask_for_snapshot(Cause(self._registry, *self._state.header.position.registry[1:]))
 
-    def _look_for_wipe(self, ctx: KeyedProcessFunction.Context, now: int) -> None:
+    def _look_for_wipe(self, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
         """Notice a wiped store: its generation is another one, or none."""
         if self._opened is None or self._passive or now < max(self._checked + _GENERATION_CHECK_MS, self._away_until):
             return
@@ -467,14 +516,14 @@ class RouteFold(KeyedProcessFunction):
         except StoreUnavailable as error:
             self._is_away(ctx, error)
 
-    def _is_away(self, ctx: KeyedProcessFunction.Context, error: StoreUnavailable) -> None:
+    def _is_away(self, ctx: KeyedCoProcessFunction.Context, error: StoreUnavailable) -> None:
         """Leave the store alone for a while: one that does not even refuse costs a time-out per question, and who
         found out asked for all services."""
         self._away_until = ctx.timer_service().current_processing_time() + self._routes.retry_ms
         self._meters.count(REFUSED, "unavailable")
         log.warning("store away, changes wait in state: %s", error)
 
-    def _later(self, ctx: KeyedProcessFunction.Context, live: _Live, now: int, at: int) -> None:
+    def _later(self, ctx: KeyedCoProcessFunction.Context, live: _Live, now: int, at: int) -> None:
         """Come back at `at`. An earlier timer that is already set will look at the clock again and do."""
         if not now < live.timer <= at:
             live.timer = at
@@ -495,3 +544,11 @@ def _writer(context: RuntimeContext) -> WriterId:
     """
     java: Any = context._runtime_context  # type: ignore[attr-defined]
     return WriterId(str(java.getJobInfo().getJobId()), int(java.getTaskInfo().getAttemptNumber()))
+
+
+def _decode(record: _Record, service: str) -> RegistrationEvent:
+    """Read a record that was sent to `service`."""
+    event = decode_registration(record.body, record.stamp)
+    if str(event.service) != service:
+        raise DecodeError("ambiguous-service", "a name that is there twice; another reader would take the other one")
+    return event

@@ -161,7 +161,7 @@ class Subtask:
 
     def process(self, row: Row) -> None:
         self.key = row[0]
-        self._collect(self._operator.process_element(row, self))
+        self._collect(self._operator.process_element1(row, self))
 
     def run_for(self, ms: int) -> None:
         """Let time pass, firing timers on the way."""

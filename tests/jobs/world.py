@@ -68,4 +68,4 @@ def fold(task: Subtask, *events: InstanceEvent | SetEvent | LeaseTransition) -> 
             task.process(Row(service, LEASES, 0, 0, stamp.at, encode_transitions([event])))
         else:
             body = encode_registration(event)
-            task.process(Row(service, REGISTRATION, stamp.partition, stamp.offset, stamp.at, body))
+            task.process(Row(service, REGISTRATION, stamp.partition, stamp.offset, stamp.at, body, b"any"))
