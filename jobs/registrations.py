@@ -21,7 +21,6 @@ from pyflink.table import DataTypes, Schema, StreamTableEnvironment
 
 from jobs.sql import APPEND_MS, ENTRY, IN_THE_WAY, glued, interval, shard_of
 from jobs.ticks import raw_records
-from schemas.flink_types import REGISTRATION, REGISTRATIONS
 from sources.kafka_events import REGISTRY
 from waypost.model.names import DEFAULT_NAMESPACE, INSTANCE_PATTERN, MAX_NAME, NAMESPACE_PATTERN, SERVICE_PATTERN
 
@@ -79,19 +78,19 @@ def split_registrations(tables: StreamTableEnvironment, behind_ms: int) -> DataS
 
 
 def service_rows(tables: StreamTableEnvironment, gather_ms: int) -> DataStream:
-    """Return the plain records as `schemas.flink_types.ROUTE_INPUT` rows, of kind REGISTRATION and REGISTRATIONS."""
+    """Return rows (service, entries): a column of records of a service, one when it is fresh, or several.
+
+    Text and not bytes: thread mode hands over bytes one by one.
+    """
     tables.create_temporary_view(
         "gathered_registrations", tables.sql_query("SELECT * FROM registrations_once WHERE plain AND gather")
     )
     return tables.to_data_stream(
         tables.sql_query(
             f"""
-            SELECT name AS service, CAST('{REGISTRATION}' AS STRING) AS kind, p AS `partition`, o AS `offset`, `at`,
-                   v AS body, k AS `key`
-            FROM registrations_once WHERE plain AND NOT gather
+            SELECT name AS service, {ENTRY} AS entries FROM registrations_once WHERE plain AND NOT gather
             UNION ALL
-            SELECT name, CAST('{REGISTRATIONS}' AS STRING), -1, CAST(-1 AS BIGINT), MIN(`at`),
-                   ENCODE({glued(ENTRY)}, 'UTF-8'), CAST(NULL AS BYTES)
+            SELECT name, {glued(ENTRY)}
             FROM TABLE(TUMBLE(TABLE gathered_registrations, DESCRIPTOR(proc), {interval(gather_ms)}))
             GROUP BY name, window_start, window_end
             """

@@ -106,7 +106,7 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
         .name("odd registrations")
         .uid("odd-registrations")
     )
-    create_leased_registrations(tables, lease.shards, settings.job.gather_ms)
+    create_leased_registrations(tables, lease.shards, lease.tick_ms)
     exploded = (
         split_heartbeats(tables, lease.shards, lease.tick_ms)
         .process(HeartbeatExploder(topics.heartbeat, lease.shards), EXPLODED_BEAT)

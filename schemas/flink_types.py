@@ -21,22 +21,12 @@ RAW_RECORD = Types.ROW_NAMED(
 """One record as Kafka holds it. `at` is its append time."""
 
 ROUTE_INPUT = Types.ROW_NAMED(
-    ["service", "kind", "partition", "offset", "at", "body", "key"],
-    [
-        Types.STRING(),
-        Types.STRING(),
-        Types.INT(),
-        Types.LONG(),
-        Types.LONG(),
-        Types.PRIMITIVE_ARRAY(Types.BYTE()),
-        Types.PRIMITIVE_ARRAY(Types.BYTE()),
-    ],
+    ["service", "kind", "body"], [Types.STRING(), Types.STRING(), Types.PRIMITIVE_ARRAY(Types.BYTE())]
 )
-"""Something the route fold of `service` must fold. `kind` REGISTRATION: `body` is a record of the registry topic at
-that position, `key` its key. `kind` REGISTRATIONS: `body` is a column of them (`waypost.wire.glue`). `kind` LEASES:
-`body` is a batch of lease transitions. `kind` WINDOW: `body` is what its beats said in the window that ended `at`."""
+"""Something the route fold of `service` must fold. `kind` REGISTRATIONS: `body` is a column of records of the registry
+topic (`waypost.wire.glue`). `kind` LEASES: `body` is a batch of lease transitions. `kind` WINDOW: `body` is what beats
+said in a window."""
 
-REGISTRATION = "registration"
 REGISTRATIONS = "registrations"
 LEASES = "leases"
 WINDOW = "window"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,15 +11,17 @@ from pyflink.datastream import ProcessFunction, RuntimeContext
 
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import LEASE_EVENTS, MAX_KEY, dead_letter
-from schemas.flink_types import REGISTRATION
+from schemas.flink_types import REGISTRATIONS
 from waypost.errors import DecodeError
 from waypost.metrics import DEAD_LETTERS as DEAD_LETTER_COUNT
 from waypost.model.events import InstanceEvent
 from waypost.model.shards import shard_of
 from waypost.model.stamp import Stamp
 from waypost.wire.beats import decode_heartbeat, encode_beat
-from waypost.wire.glue import ENTRY, encode_entry
+from waypost.wire.glue import ENTRY, FIELD, encode_entry
 from waypost.wire.registry import decode_registration
+
+_IN_THE_WAY = re.compile(f"[{ENTRY}{FIELD}]")
 
 
 def _bytes(value: Any) -> bytes | None:
@@ -46,10 +49,11 @@ class RegistryDecoder(ProcessFunction):
             yield dead_letter(self._topic, partition, offset, error.reason, key, body, error.detail)
             return
         assert body is not None
+        readable_key = _IN_THE_WAY.sub("", (key or b"")[:MAX_KEY].decode(errors="replace"))
+        entry = encode_entry(readable_key, stamp, body.decode())
         if isinstance(event, InstanceEvent):
-            entry = encode_entry("", stamp, body.decode())
             yield LEASE_EVENTS, Row(shard_of(event.instance, self._shards), 0, entry)
-        yield Row(str(event.service), REGISTRATION, partition, offset, at, body, (key or b"")[:MAX_KEY])
+        yield Row(str(event.service), REGISTRATIONS, entry.encode())
 
 
 class HeartbeatExploder(ProcessFunction):

@@ -134,4 +134,4 @@ class LapseGate(KeyedProcessFunction):
 def _batches(decisions: Iterable[Decision]) -> Iterator[Row]:
     for decision in decisions:
         for service, transitions in decision.batches.items():
-            yield Row(str(service), LEASES, -1, -1, decision.end, encode_transitions(transitions), b"")
+            yield Row(str(service), LEASES, encode_transitions(transitions))

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 from pyflink.common import TypeInformation, Types
 from pyflink.datastream import RuntimeContext
-from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
+from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
 from waypost.model.dynamic_weights import LoadWeight
 from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Pending, Published
@@ -220,6 +220,8 @@ class KeyedServiceStore:
         self._header = context.get_state(ValueStateDescriptor("header", BYTES))
         self._pending = context.get_state(ValueStateDescriptor("pending", BYTES))
         self._turns: dict[str, _Turn] = {}
+        self.journal = context.get_list_state(ListStateDescriptor("journal", BYTES))
+        """Glued records that are not folded yet."""
         self._sets: StateMap[DeclaredSet] = StateMap(context, "sets", codec.encode_set, codec.decode_set)
         self._rows = InstanceRows(context, "instances", columns=3)
         self._facts: Column[InstanceFacts] = Column(self._rows, 0, codec.encode_facts, codec.decode_facts)

@@ -20,7 +20,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -32,7 +33,8 @@ from jobs.operators.keyed_state import KeyedServiceStore
 from jobs.operators.leased_table import LeasedTable
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import dead_letter
-from schemas.flink_types import REGISTRATION, REGISTRATIONS, WINDOW
+from jobs.operators.slices import GAP_MS, Slices
+from schemas.flink_types import REGISTRATIONS, WINDOW
 from waypost.errors import DecodeError, FencedError, PublicationRefused, StoreUnavailable
 from waypost.metrics import (
     AUDIT_PARTS,
@@ -97,8 +99,19 @@ _AUDIT_JITTER = (0.8, 1.0)
 _WHY: dict[type, str] = {NeedSnapshot: "need-snapshot", NotOpen: "not-open", Fenced: "fenced"}
 """How refusals are counted."""
 
+_AT_ONCE = 16
+"""Records of a service folded without a break: about a millisecond. More of them at a time are put aside."""
+
 _MAX_SNAPSHOTS = 3
 """Snapshots tried in one go when somebody else keeps writing the same service."""
+
+
+class _Record(NamedTuple):
+    """A record of the registry topic."""
+
+    stamp: Stamp
+    key: bytes
+    body: bytes
 
 
 @dataclass(slots=True)
@@ -121,16 +134,12 @@ class _Live:
     lag: int = 0
     """How far behind the log the newest record was when it was read. Not how old it is now: a change that waits would
     fall behind by its own waiting."""
+    aside: deque[_Record] = field(default_factory=deque)
+    """Records that wait for a slice; state has them, too."""
+    slice: int = 0
+    """When the next slice begins; 0: none is booked."""
     oldest: int = 0
     """Append time of the oldest registration record that is not published yet."""
-
-
-class _Record(NamedTuple):
-    """A record of the registry topic."""
-
-    stamp: Stamp
-    key: bytes
-    body: bytes
 
 
 class RouteFold(KeyedCoProcessFunction):
@@ -177,35 +186,43 @@ class RouteFold(KeyedCoProcessFunction):
             REGISTRATIONS_READ,
             SERVICES,
         )
+        self._slices = Slices()
         self._table_audit = TableAudit(self._routes.audit_percent, self._stopwatch, self._note_audit)
 
     # -- input -----------------------------------------------------------------------------------------
 
     def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
-        service, kind, partition, offset, at, body = (value[i] for i in range(6))
-        body = bytes(body)
+        yield from self._register(value[0], value[1], ctx)
+
+    def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        service, kind, body = value[0], value[1], bytes(value[2])
+        if kind == REGISTRATIONS:
+            yield from self._register(service, body.decode(), ctx)
+            return
         now = ctx.timer_service().current_processing_time()
-        if kind == REGISTRATION:
-            record = _Record(Stamp(at, partition, offset), bytes(value[6] or b""), body)
-            yield from self._register(service, [record], ctx, now)
-        elif kind == REGISTRATIONS:
-            records = [_Record(stamp, key.encode(), text.encode()) for key, stamp, text in read_entries(body.decode())]
-            yield from self._register(service, sorted(records), ctx, now)
-        elif kind == WINDOW:
-            fold, live = self._turn(service, ctx)
+        fold, live = self._turn(service, ctx)
+        if kind == WINDOW:
             stats = self._end_window(fold, live, decode_window(body))
             yield from self._conclude(service, fold, live, ctx, now)
             self._refresh(fold.service, stats, ctx, now)
-            self._save(service)
         else:
-            fold, live = self._turn(service, ctx)
             for transition in decode_transitions(body):
                 fold.apply(transition, self._cause(transition))
             yield from self._conclude(service, fold, live, ctx, now)
-            self._save(service)
+        self._save(service)
 
-    def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
-        yield from self.process_element1(value, ctx)
+    def _register(self, service: str, column: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        now = ctx.timer_service().current_processing_time()
+        records = _records(column)
+        if len(records) > _AT_ONCE:
+            self._put_aside(service, column, records, ctx, now)
+            return
+        readable = yield from self._readable(service, records)
+        if readable:  # A service is known by what can be read of it.
+            fold, live = self._turn(service, ctx)
+            yield from self._fold(fold, live, readable, now)
+            yield from self._conclude(service, fold, live, ctx, now)
+            self._save(service)
 
     def _turn(self, service: str, ctx: KeyedCoProcessFunction.Context) -> tuple[ServiceFold, _Live]:
         self._state.turn_to(service)
@@ -218,29 +235,64 @@ class RouteFold(KeyedCoProcessFunction):
         live.lag = max(0, min(now - self._state.header.event_time, _MAX_LAG_MS))
         yield from self._publish(service, fold, ctx, now)
 
-    def _register(
-        self, service: str, records: list[_Record], ctx: KeyedCoProcessFunction.Context, now: int
-    ) -> Iterator[Any]:
+    def _readable(
+        self, service: str, records: list[_Record]
+    ) -> Generator[Any, None, list[tuple[RegistrationEvent, _Record]]]:
         events = []
         for record in records:
             try:
                 events.append((_decode(record, service), record))
             except DecodeError as error:
                 yield self._refuse(record, error)
-        if not events:
-            return  # A service is known by what can be read of it.
-        fold, live = self._turn(service, ctx)
+        return events
+
+    def _fold(
+        self, fold: ServiceFold, live: _Live, events: list[tuple[RegistrationEvent, _Record]], now: int
+    ) -> Iterator[Any]:
+        read = Counter(event.op.value if isinstance(event, InstanceEvent) else "set" for event, _ in events)
+        for op, n in read.items():
+            self._meters.count(REGISTRATIONS_READ, op, n)
         for event, record in events:
             at, partition, offset = event.stamp
-            self._meters.count(REGISTRATIONS_READ, event.op.value if isinstance(event, InstanceEvent) else "set")
             recent = now - at < _ANSWER_MS
             verdict = fold.apply(event, Cause(self._registry, partition, offset), answer=recent)
             if recent and verdict.applied:
                 live.oldest = min(live.oldest or at, at)
             if verdict.dead:
                 yield self._refuse(record, DecodeError(verdict.reason))
-        yield from self._conclude(service, fold, live, ctx, now)
-        self._save(service)
+
+    def _put_aside(
+        self, service: str, column: str, records: list[_Record], ctx: KeyedCoProcessFunction.Context, now: int
+    ) -> None:
+        """Keep records for slices of their own. The journal keeps them until all of them are folded: after a crash
+        some are folded again."""
+        _, live = self._turn(service, ctx)
+        self._state.journal.add(column.encode())
+        live.aside.extend(records)
+        self._book(live, ctx, now)
+
+    def _book(self, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
+        if not live.slice:
+            live.slice = self._slices.book(now)
+            ctx.timer_service().register_processing_time_timer(live.slice)
+
+    def _slice(
+        self, service: str, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int
+    ) -> Iterator[Any]:
+        """Fold some of what was put aside."""
+        live.slice = 0
+        if not self._slices.begin():
+            live.slice = now + GAP_MS
+            ctx.timer_service().register_processing_time_timer(live.slice)
+            return
+        while live.aside and not self._slices.is_over():
+            some = [live.aside.popleft() for _ in range(min(_AT_ONCE, len(live.aside)))]
+            yield from self._fold(fold, live, (yield from self._readable(service, some)), now)
+        if live.aside:
+            self._book(live, ctx, now)
+        else:
+            self._state.journal.clear()
+        self._slices.end()
 
     def _refuse(self, record: _Record, why: DecodeError) -> tuple[OutputTag, Row]:
         self._meters.count(DEAD_LETTERS, why.reason)
@@ -268,6 +320,8 @@ class RouteFold(KeyedCoProcessFunction):
         now = max(timestamp, ctx.timer_service().current_processing_time())
         if live.timer <= timestamp:
             live.timer = 0
+        if live.slice and live.slice <= now:
+            yield from self._slice(service, fold, live, ctx, now)
         if now >= live.next_audit:
             # Never quite the same, so that services that came together do not stay together.
             live.next_audit = now + int(self._routes.audit_ms * random.uniform(*_AUDIT_JITTER))
@@ -300,6 +354,10 @@ class RouteFold(KeyedCoProcessFunction):
             live.next_purge = now + 1 + hash(service) % _PURGE_MS
             ctx.timer_service().register_processing_time_timer(live.next_audit)
             self._meters.set(SERVICES, len(self._live))
+            for column in self._state.journal.get() or ():
+                live.aside.extend(_records(bytes(column).decode()))
+            if live.aside:
+                self._book(live, ctx, now)
         return live
 
     # -- output ----------------------------------------------------------------------------------------
@@ -321,7 +379,7 @@ class RouteFold(KeyedCoProcessFunction):
             if live.epoch != self._opened.epoch:
                 live.in_sync, live.epoch = False, self._opened.epoch
                 live.audited.stored = None
-            if not live.in_sync and not self._compare(fold, live, now):
+            if not live.in_sync and (live.aside or not self._compare(fold, live, now)):
                 live.not_before = now + self._routes.settle_ms
                 self._later(ctx, live, now, live.not_before)
                 return
@@ -544,6 +602,11 @@ def _writer(context: RuntimeContext) -> WriterId:
     """
     java: Any = context._runtime_context  # type: ignore[attr-defined]
     return WriterId(str(java.getJobInfo().getJobId()), int(java.getTaskInfo().getAttemptNumber()))
+
+
+def _records(column: str) -> list[_Record]:
+    """Take a glued column apart, oldest record first."""
+    return sorted(_Record(stamp, key.encode(), text.encode()) for key, stamp, text in read_entries(column))
 
 
 def _decode(record: _Record, service: str) -> RegistrationEvent:

@@ -96,10 +96,14 @@ class CountedRoutes(RouteFold):
 
     def process_element1(self, value: Any, ctx: Any) -> Iterator[Any]:
         self.calls.count()
+        yield from super().process_element1(value, ctx)
+
+    def process_element2(self, value: Any, ctx: Any) -> Iterator[Any]:
+        self.calls.count()
         if value[1] == WINDOW:
             with self._windows.open("ab") as lines:
-                lines.write(value[0].encode() + b" " + bytes(value[5]) + b"\n")
-        yield from super().process_element1(value, ctx)
+                lines.write(value[0].encode() + b" " + bytes(value[2]) + b"\n")
+        yield from super().process_element2(value, ctx)
 
 
 COUNTED = {
