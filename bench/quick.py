@@ -22,7 +22,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -265,9 +264,7 @@ class Bench:
 
     def _working_task_manager(self) -> str:
         """Return the stack's name of the TaskManager that has no free slot: its resource id begins with it."""
-        with urllib.request.urlopen(f"{self.stack.flink_rest}/taskmanagers", timeout=10) as answer:
-            listed = json.load(answer)["taskmanagers"]
-        return next(tm["id"].partition(".")[0] for tm in listed if tm["freeSlots"] == 0)
+        return FlinkRest(url=self.stack.flink_rest).working()[0].partition(".")[0]
 
     def _end_of_heartbeats(self) -> int:
         consumer = KafkaConsumer(bootstrap_servers=self.stack.kafka_bootstrap)

@@ -338,12 +338,9 @@ def _runs(cluster: Cluster, job_id: str) -> bool:
 
 def _working_task_manager(cluster: Cluster) -> Container:
     """Return the container whose TaskManager has no free slot; its id begins with the container's host name."""
-    url = f"{cluster.flink.url}/taskmanagers"
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        listed = json.load(answer)["taskmanagers"]
     containers = {c.id[:12]: c for c in cluster.compose.ps("taskmanager") if c.state == "running"}
-    [working] = [tm["id"] for tm in listed if tm["freeSlots"] == 0 and tm["id"].partition("-")[0] in containers]
-    return containers[working.partition("-")[0]]
+    [working] = [name for manager in cluster.flink.working() if (name := manager.partition("-")[0]) in containers]
+    return containers[working]
 
 
 def _a_change_is_still_published(cluster: Cluster) -> None:

@@ -56,6 +56,15 @@ class LogWriter:
         """Write one heartbeat without waiting for the broker."""
         self._producer.send(HEARTBEAT, key=key.encode(), value=value.encode())
 
+    def storm(self, services: int, instances: int) -> None:
+        """Register so many instances of so many services, all at once."""
+        for number in range(instances):
+            service = f"storm-{number % services}"
+            event = {"service": service, "instance": f"storm-{number}", "address": "10.1.2.3", "port": 8080}
+            body = json.dumps({**event, "lease_seconds": 86_400}).encode()
+            self._producer.send(REGISTRY, key=f"default/{service}".encode(), value=body)
+        self.flush()
+
     def flush(self) -> None:
         self._producer.flush(60)
 

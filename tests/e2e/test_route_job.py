@@ -130,6 +130,19 @@ def test_every_request_is_answered_and_a_drained_instance_leaves_at_once(log: Lo
     }
 
 
+def test_a_storm_of_registrations_arrives_whole_and_does_not_hold_up_another_service(
+    log: LogWriter, tables: Tables
+) -> None:
+    log.register("calm", "c0", 9601)
+    tables.wait_for("calm", "c0")
+
+    log.storm(services=50, instances=5_000)
+    log.register("calm", "c1", 9602)
+
+    tables.wait_for("calm", "c0", "c1", within_s=10)
+    eventually(lambda: all(len(tables.ids(f"storm-{n}")) == 100 for n in range(50)))
+
+
 def test_checks_and_operators_speak_of_different_facts(log: LogWriter, tables: Tables) -> None:
     log.register("facts", "f1", 9401)
     tables.wait_for("facts", "f1")

@@ -64,6 +64,11 @@ class FlinkRest:
         """Return the resource ids of the TaskManagers the JobManager counts on."""
         return [str(tm["id"]) for tm in self._call("GET", "/taskmanagers")["taskmanagers"]]
 
+    def working(self) -> list[str]:
+        """Return the ids of the TaskManagers that have no free slot: with one slot each, those that run a job."""
+        listed = self._call("GET", "/taskmanagers")["taskmanagers"]
+        return [manager["id"] for manager in listed if manager["freeSlots"] == 0]
+
     def jobs(self) -> list[Job]:
         """Return all jobs the JobManager remembers, the newest first."""
         listed = self._call("GET", "/jobs/overview")["jobs"]
