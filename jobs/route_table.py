@@ -28,7 +28,7 @@ from jobs.operators.decode import HeartbeatExploder, RegistryDecoder
 from jobs.operators.gate import LapseGate
 from jobs.operators.health_window import service_windows
 from jobs.operators.leases import LeaseFold
-from jobs.operators.outputs import DEAD_LETTERS, LEASE_EVENTS, PARTIALS
+from jobs.operators.outputs import DEAD_LETTERS, LEASE_EVENTS, PARTIALS, RELEASES
 from jobs.operators.routes import RouteFold
 from jobs.ticks import read_records, row_field, split_heartbeats, tick_rows
 from schemas.flink_types import EXPLODED_BEAT, OUTPUT_RECORD, ROUTE_INPUT, SHARD_ROW
@@ -39,7 +39,7 @@ from waypost.build import build_id
 from waypost.errors import SettingsError, TopicError, WaypostError
 from waypost.model.fencing import RouteStore
 from waypost.model.health_window import WindowPlan
-from waypost.settings import Redis, Settings, kafka_properties
+from waypost.settings import Redis, Settings, brake_rules, damping_rules, kafka_properties
 from waypost.topics import DEAD_LETTER, HEARTBEAT, ROUTE_CHANGES, check_topics, default_topics
 from waypost.topics import REGISTRY as REGISTRY_TOPIC
 
@@ -121,8 +121,9 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
         .uid("lease-fold")
     )
     transitions = (
-        rows.key_by(_everything, Types.INT())
-        .process(LapseGate(lease.shards, lease.tick_ms, lease.batch_grace_ms), ROUTE_INPUT)
+        rows.union(registrations.get_side_output(RELEASES))
+        .key_by(_everything, Types.INT())
+        .process(LapseGate(lease, brake_rules(settings), damping_rules(settings)), ROUTE_INPUT)
         .name("gate")
         .uid("gate")
     )

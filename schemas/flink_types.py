@@ -46,7 +46,7 @@ LEASE_EVENT = Types.ROW_NAMED(
 """A record of the registry topic that grants, changes or ends a lease of `shard`."""
 
 SHARD_ROW = Types.PRIMITIVE_ARRAY(Types.BYTE())
-"""One shard's row of one tick, as `waypost.wire.transitions` encodes it."""
+"""One shard's row of one tick, or an operator's word to the gate, as `waypost.wire.transitions` encodes it."""
 
 PARTIAL = Types.ROW_NAMED(["bucket", "end", "body"], [Types.INT(), Types.LONG(), Types.PRIMITIVE_ARRAY(Types.BYTE())])
 """One shard's part of the windows of a bucket of services that end with the tick that ends at `end`, as

@@ -9,7 +9,7 @@ from pyflink.common import Row
 from pyflink.datastream import ProcessFunction, RuntimeContext
 
 from jobs.operators.meters import Meters
-from jobs.operators.outputs import LEASE_EVENTS, dead_letter
+from jobs.operators.outputs import LEASE_EVENTS, RELEASES, dead_letter
 from schemas.flink_types import REGISTRATION
 from waypost.errors import DecodeError
 from waypost.metrics import DEAD_LETTERS as DEAD_LETTER_COUNT
@@ -20,6 +20,7 @@ from waypost.model.stamp import Stamp
 from waypost.wire.beats import decode_heartbeat, encode_beat
 from waypost.wire.registry import decode_registration
 from waypost.wire.tick import ENTRY, encode_entry
+from waypost.wire.transitions import encode_unprotect
 
 _LEASE_OPS = (Op.REGISTER, Op.UPDATE, Op.STATUS, Op.DEREGISTER)
 
@@ -58,6 +59,8 @@ class RegistryDecoder(ProcessFunction):
         self._meters.count(REGISTRATIONS, event.op.value if isinstance(event, InstanceEvent) else "set")
         if isinstance(event, InstanceEvent) and event.op in _LEASE_OPS:
             yield LEASE_EVENTS, Row(shard_of(event.instance, self._shards), partition, offset, at, body)
+        if isinstance(event, InstanceEvent) and event.op is Op.UNPROTECT:
+            yield RELEASES, encode_unprotect(event.service)
         yield Row(str(event.service), REGISTRATION, partition, offset, at, body)
 
 

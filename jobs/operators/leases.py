@@ -14,7 +14,7 @@ from jobs.operators.keyed_state import BYTES
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import PARTIALS, dead_letter
 from waypost.metrics import BEATS, DEAD_LETTERS, LATE_BEATS, LEASES, UNKNOWN_BEATS
-from waypost.model.gate import ShardTick
+from waypost.model.gate import shard_tick
 from waypost.model.health_window import WindowPlan
 from waypost.model.leases import LeaseShard, Reject, TickResult
 from waypost.model.service import TOMBSTONE_MS
@@ -74,7 +74,7 @@ class LeaseFold(KeyedCoProcessFunction):
         self._ticks += 1
         if self._ticks % (_FORGET_EVERY * self._shards) < self._shards:
             leases.forget(end - TOMBSTONE_MS)
-        if shard in self._unsaved or result.lapses or result.renewals:
+        if shard in self._unsaved or result.lapses or result.renewals or result.counts:
             self._save(shard, leases)
         elif result.renewed or partials:
             self._save_beats(leases)
@@ -93,9 +93,7 @@ class LeaseFold(KeyedCoProcessFunction):
             )
         for bucket, services in partials.items():
             yield PARTIALS, Row(bucket, end, encode_partial(services))
-        yield encode_row(
-            ShardTick(end, shard, result.first_beat, result.last_beat, tuple(result.lapses), tuple(result.renewals))
-        )
+        yield encode_row(shard_tick(end, shard, result))
 
     def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         shard, partition, offset, at, body = value[0], value[1], value[2], value[3], bytes(value[4])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyflink.common import Row
 from pyflink.datastream import OutputTag
 
-from schemas.flink_types import LEASE_EVENT, OUTPUT_RECORD, PARTIAL
+from schemas.flink_types import LEASE_EVENT, OUTPUT_RECORD, PARTIAL, SHARD_ROW
 from waypost.wire.dead_letter import encode_dead_letter
 
 MAX_KEY = 4096
@@ -14,6 +14,8 @@ MAX_KEY = 4096
 DEAD_LETTERS = OutputTag("dead-letters", OUTPUT_RECORD)
 LEASE_EVENTS = OutputTag("lease-events", LEASE_EVENT)
 PARTIALS = OutputTag("partials", PARTIAL)
+RELEASES = OutputTag("releases", SHARD_ROW)
+"""What an operator says to the gate; among the rows of the shards."""
 
 
 def dead_letter(

@@ -1,25 +1,35 @@
 """What travels between the folds inside the job: lease transitions and shard rows ↔ bytes.
 
 Not a contract with anybody outside: both ends are always of one build, since a job is upgraded by savepoint and
-records in flight are not part of one. The gate, however, keeps rows and deferrals in its state, so the version is
-checked like any state's.
+records in flight are not part of one. The gate, however, keeps rows and what waits in its state, so the version is
+checked like any state's, and the one before is read: version 1 had no brake.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from waypost.errors import StateVersionError
-from waypost.model.events import LeaseFact, LeaseTransition
-from waypost.model.gate import Deferred, ShardTick
+from waypost.model.damping import Flap
+from waypost.model.events import Hold, LeaseFact, LeaseTransition, Target
+from waypost.model.gate import Phase, ShardTick, Waiting
 from waypost.model.lifecycle import Health
 from waypost.model.names import ServiceKey
 from waypost.model.stamp import Stamp
 
-VERSION = 1
+VERSION = 2
+_READABLE = (1, 2)
+
+_UNPROTECT = "unprotect"
+
+
+class Unprotect(NamedTuple):
+    """An operator's word to the gate: what is held of this service leaves now."""
+
+    service: ServiceKey
 
 
 def _pack(t: LeaseTransition) -> tuple[Any, ...]:
@@ -34,11 +44,14 @@ def _pack(t: LeaseTransition) -> tuple[Any, ...]:
         t.deadline,
         t.last_beat,
         t.lease_ms,
+        t.until,
+        t.hold,
     )
 
 
 def _unpack(fields: list[Any]) -> LeaseTransition:
-    fact, namespace, service, instance, generation, stamp, health, deadline, last_beat, lease_ms = fields
+    fact, namespace, service, instance, generation, stamp, health, deadline, last_beat, lease_ms, *more = fields
+    until, hold = more or (0, None)
     return LeaseTransition(
         fact=LeaseFact(fact),
         service=ServiceKey(namespace, service),
@@ -49,14 +62,16 @@ def _unpack(fields: list[Any]) -> LeaseTransition:
         deadline=deadline,
         last_beat=last_beat,
         lease_ms=lease_ms,
+        until=until,
+        hold=Hold(hold) if hold is not None else None,
     )
 
 
 def _load(blob: bytes) -> list[Any]:
     fields: list[Any]
     version, *fields = orjson.loads(blob)
-    if version != VERSION:
-        raise StateVersionError(f"transition of version {version}, but this build reads version {VERSION}")
+    if version not in _READABLE:
+        raise StateVersionError(f"transition of version {version}, but this build reads versions {_READABLE}")
     return fields
 
 
@@ -81,6 +96,9 @@ def encode_row(row: ShardTick) -> bytes:
             row.last_beat,
             [_pack(t) for t in row.lapses],
             [_pack(t) for t in row.renewals],
+            [(*service, n) for service, n in row.counts.items()],
+            [(*service, instance) for service, instance in row.settled],
+            [_pack(t) for t in row.failed],
         ),
         default=tuple,
     )
@@ -88,16 +106,57 @@ def encode_row(row: ShardTick) -> bytes:
 
 def decode_row(blob: bytes) -> ShardTick:
     """Decode what `encode_row` wrote."""
-    end, shard, first, last, lapses, renewals = _load(blob)
-    return ShardTick(end, shard, first, last, tuple(map(_unpack, lapses)), tuple(map(_unpack, renewals)))
+    return _row(_load(blob))
 
 
-def encode_deferred(deferred: Deferred) -> bytes:
-    """Encode one lapse that did not pass yet."""
-    return orjson.dumps((VERSION, _pack(deferred.lapse), deferred.deadline), default=tuple)
+def _row(fields: list[Any]) -> ShardTick:
+    end, shard, first, last, lapses, renewals, *more = fields
+    counts, settled, failed = more or ((), (), ())
+    return ShardTick(
+        end,
+        shard,
+        first,
+        last,
+        tuple(map(_unpack, lapses)),
+        tuple(map(_unpack, renewals)),
+        {ServiceKey(namespace, service): n for namespace, service, n in counts},
+        tuple(Target(ServiceKey(namespace, service), instance) for namespace, service, instance in settled),
+        tuple(map(_unpack, failed)),
+    )
 
 
-def decode_deferred(blob: bytes) -> Deferred:
-    """Decode what `encode_deferred` wrote."""
-    lapse, deadline = _load(blob)
-    return Deferred(_unpack(lapse), deadline)
+def encode_unprotect(service: ServiceKey) -> bytes:
+    """Encode an operator's word to the gate; it travels among the rows."""
+    return orjson.dumps((VERSION, _UNPROTECT, *service))
+
+
+def decode_for_gate(blob: bytes) -> ShardTick | Unprotect:
+    """Decode whatever the gate may get."""
+    fields = _load(blob)
+    return Unprotect(ServiceKey(*fields[1:])) if fields[0] == _UNPROTECT else _row(fields)
+
+
+def encode_waiting(waiting: Waiting) -> bytes:
+    """Encode one lapsed lease that the gate has not finished with."""
+    w = waiting
+    return orjson.dumps((VERSION, _pack(w.lapse), w.phase, w.since, w.until), default=tuple)
+
+
+def decode_waiting(blob: bytes) -> Waiting:
+    """Decode what `encode_waiting` wrote. Version 1 knew deferred lapses only."""
+    lapse, *rest = _load(blob)
+    if len(rest) == 1:
+        return Waiting(_unpack(lapse), Phase.DEFERRED, 0, rest[0])
+    phase, since, until = rest
+    return Waiting(_unpack(lapse), Phase(phase), since, until)
+
+
+def encode_flap(flap: Flap) -> bytes:
+    """Encode how much an instance comes and goes."""
+    return orjson.dumps((VERSION, flap.penalty, flap.at, flap.generation, flap.until), default=tuple)
+
+
+def decode_flap(blob: bytes) -> Flap:
+    """Decode what `encode_flap` wrote."""
+    penalty, at, generation, until = _load(blob)
+    return Flap(penalty, at, Stamp(*generation), until)
