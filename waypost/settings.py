@@ -19,7 +19,7 @@ import yaml
 from waypost.errors import SettingsError
 from waypost.model.brake import BrakeRules
 from waypost.model.damping import DampingRules
-from waypost.model.names import ServiceKey
+from waypost.model.names import ServiceKey, is_namespace, is_service
 
 ENV_PREFIX = "WAYPOST_"
 
@@ -288,11 +288,14 @@ def brake_rules(settings: Settings) -> BrakeRules:
     for part in filter(None, brake.hold_by_service.split(";")):
         name, _, ms = part.partition("=")
         try:
-            by_service[ServiceKey.parse(name.strip())] = int(ms)
+            service, length = ServiceKey.parse(name.strip()), int(ms)
+            if not (is_namespace(service.namespace) and is_service(service.service)):
+                raise ValueError(name)
         except ValueError:
             raise SettingsError(f"brake.hold_by_service: {part!r} is not namespace/service=ms") from None
-        if not 1_000 <= int(ms) <= 86_400_000:
+        if not 1_000 <= length <= 86_400_000:
             raise SettingsError(f"brake.hold_by_service: {part!r} must be 1000 to 86400000 ms")
+        by_service[service] = length
     limits = {item.name: getattr(brake, item.name) for item in fields(brake) if item.name != "hold_by_service"}
     return BrakeRules(**limits, hold_by_service=by_service)
 

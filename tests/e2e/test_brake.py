@@ -57,6 +57,11 @@ def test_more_than_half_of_a_service_falls_silent(stack: Stack, waypost: Any, lo
             assert deletions(tables, change) == []
 
         eventually(lambda: is_held(tables))
+        restored = waypost("submit", *at)
+        assert restored.returncode == 0, restored.stdout + restored.stderr
+        marker = log.register(SERVICE, STEADY[0], 14_000, lease=6)
+        eventually(lambda: tables.answer(marker))
+        assert is_held(tables)
         listed = waypost("protection", "list", "-o", "json", *at)
         assert listed.returncode == 0, listed.stderr
         [entry] = [item for item in json.loads(listed.stdout)["items"] if item["service"] == SERVICE]

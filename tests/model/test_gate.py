@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from tests.model.events import T0, a_fact, at
-from waypost.model.events import LeaseFact, LeaseTransition
+from tests.model.events import SERVICE, T0, a_fact, at
+from waypost.model.brake import BrakeRules
+from waypost.model.events import LeaseFact, LeaseTransition, Target
 from waypost.model.gate import Clock, Decision, Gate, ShardTick
 from waypost.model.lifecycle import Health
 from waypost.wire.fold_state import decode_clock, encode_clock
@@ -253,3 +254,48 @@ def test_the_state_of_a_gate_survives_its_codecs() -> None:
 
     assert again == gate
     assert isinstance(again.clock, Clock)
+
+
+def test_a_late_beat_that_comes_after_the_lapse_is_told_after_it() -> None:
+    """Its stamp is lower than the end of the tick; the route fold would take the lapse for the newer word."""
+    gate = a_gate()
+    alive(gate, 0, 11)
+    [decision] = tick(gate, 12, beats=(11.5,), lapses=[a_lapse(11.3)])
+    [[lapse]] = decision.batches.values()
+
+    [decision] = tick(gate, 13, beats=(12.5,), renewals=[a_renewal(11.8)])
+
+    [[renewal]] = decision.batches.values()
+    assert renewal.stamp > lapse.stamp
+    assert renewal.stamp[1:] == a_renewal(11.8).stamp[1:]
+
+
+def test_who_left_is_told_of_once_more_when_its_hold_time_is_over() -> None:
+    gate = a_gate()
+    alive(gate, 0, 11)
+    [decision] = tick(gate, 12, beats=(11.5,), lapses=[a_lapse(11.3)])
+    [[lapse]] = decision.batches.values()
+    assert lapse.until == end(12) + gate.brake_rules.hold_ms
+
+    assert out(tick(gate, 611, beats=(610.5,))) == []
+    [decision] = tick(gate, 612, beats=(611.5,))
+
+    [[last_word]] = decision.batches.values()
+    assert (last_word.fact, last_word.until, last_word.stamp.at) == (LeaseFact.LAPSED, 0, end(612))
+    tick(gate, 700, beats=(699.5,))
+    assert gate.waiting == {}
+
+
+@pytest.mark.parametrize("phase", ["deferred", "held", "left"])
+def test_a_registration_or_deregistration_ends_every_phase(phase: str) -> None:
+    gate = Gate(SHARDS, 1000, brake_rules=BrakeRules(service_min=1, service_percent=1 if phase == "held" else 100))
+    alive(gate, 0, 11 if phase != "deferred" else 0)
+    tick(gate, 12, beats=(11.5,) if phase != "deferred" else (), lapses=[a_lapse(11.3)])
+    assert [w.phase.value for w in gate.waiting.values()] == [phase]
+
+    row = ShardTick(end(13), 0, 0, 0, settled=(Target(SERVICE, "p-1"),))
+    decisions = [*gate.offer(row), *gate.offer(ShardTick(end(13), 1, 0, 0))]
+
+    assert gate.waiting == {}
+    assert (gate.held, gate.deferred) == (0, 0)
+    assert out(decisions) == []

@@ -200,7 +200,8 @@ class _Draft:
             self.routes[instance] = route
             self.digest ^= entry.route_digest ^ replaced.route_digest
             self.endpoints += (entry.route_digest != 0) - (replaced.route_digest != 0)
-        self.marks = self.marks.moved(replaced, -1).moved(entry, 1)
+        if replaced.mark or entry.mark:
+            self.marks = self.marks.moved(replaced, -1).moved(entry, 1)
 
 
 class ServiceFold:
