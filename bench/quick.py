@@ -2,6 +2,7 @@
 
     cold start      100,000 registrations at once, and what another service feels of it
     L10k, L100k     changes at 100/s beside 3,333 beats/s: intended time → out of the `changes` stream
+    traefik         the same beats and changes; intended time → first request that Traefik sends elsewhere
     recovery        kill -9 of the working TaskManager under that load, until latency is back
     beats/s         a backlog of beats, drained; then the same bookkeeping by quixstreams from the same broker
 
@@ -16,6 +17,7 @@ import datetime
 import json
 import os
 import platform
+import random
 import signal
 import subprocess
 import sys
@@ -28,11 +30,12 @@ from typing import Any
 
 import click
 import redis
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from bench.fleet import BEAT_EVERY_S, Fleet
 from bench.flink_offsets import FRESH, read_so_far
 from bench.usage import Meter
+from tests.gateway.backends import Backend, get
 from waypost.client.keys import Keys
 from waypost.demo.figures import percentile, spread
 from waypost.flink.rest import FlinkRest
@@ -56,13 +59,22 @@ OTHER = Fleet(name="other", size=100)
 
 
 class Bench:
-    """One run on one stack."""
+    """One run, on one stack at a time."""
 
-    def __init__(self, stack: Stack, peers: Path) -> None:
-        self.stack = stack
+    stack: Stack
+    _redis: redis.Redis
+
+    def __init__(self, peers: Path) -> None:
         self._peers = str(peers)
         self._began = time.monotonic()
-        self._redis = redis.Redis.from_url(stack.redis_url, decode_responses=True)
+
+    @contextlib.contextmanager
+    def on(self, starting: contextlib.AbstractContextManager[Stack]) -> Iterator[None]:
+        with starting as stack:
+            self.stack = stack
+            self._redis = redis.Redis.from_url(stack.redis_url, decode_responses=True)
+            self.say("the stack is up")
+            yield
 
     def say(self, what: str) -> None:
         click.echo(f"{time.monotonic() - self._began:7.1f} s  {what}")
@@ -148,6 +160,30 @@ class Bench:
             "lost": found[-1]["lost"],
             "processes": costs,
         }
+
+    def to_traefik(self, fleet: Fleet, changes: int) -> dict[str, Any]:
+        """Move a service between two servers, by one record each time; until Traefik's first answer is the other's."""
+        servers, chance, times = [Backend("a"), Backend("b")], random.Random(1), []
+        kafka = KafkaProducer(bootstrap_servers=self.stack.kafka_bootstrap, acks="all", linger_ms=0)
+        with self.beating(fleet):
+            probe = self.probe(fleet, WARM_UP_S + changes)
+            for number in range(-2, changes):
+                time.sleep(0.3 + chance.random() * 0.5)
+                one = servers[number % 2]
+                moved = {"service": "moving", "endpoints": [f"127.0.0.1:{one.port}"], "last_updated": 100 + number}
+                began = time.monotonic()
+                kafka.send("service-registry", key=b"default/moving", value=json.dumps(moved).encode())
+                while not get(self.stack.gateway_url, "/default/moving/")[1].startswith(one.name):
+                    assert time.monotonic() - began < 60
+                    time.sleep(0.002)
+                if number >= 0:  # before, Traefik had no such route at all
+                    times.append((time.monotonic() - began) * 1000)
+            probe.terminate()
+            probe.communicate()
+        kafka.close()
+        for one in servers:
+            one.stop()
+        return {"instances": fleet.size, "change_to_traefik_ms": _spread(times)}
 
     def recovery(self, fleet: Fleet, normal_ms: float) -> dict[str, Any]:
         """Kill the working TaskManager; how long until changes are as quick as before again (twice the normal P99)."""
@@ -282,10 +318,10 @@ def _commit() -> str:
 
 
 @contextlib.contextmanager
-def _stack() -> Iterator[Stack]:
+def _stack(gateway: str = "none") -> Iterator[Stack]:
     control.stop(STATE, purge=True)
     control.claim(STATE)
-    options = Options(job=control.pack_job(STATE), flink_settings=FRESH)
+    options = Options(job=control.pack_job(STATE), flink_settings=FRESH, gateway=gateway)
     process = control.start(STATE, options, dies_with_us=True)
     try:
         for _ in control.follow(
@@ -300,7 +336,7 @@ def _stack() -> Iterator[Stack]:
         control.stop(STATE, purge=True)
 
 
-PHASES = ("cold", "l10k", "l100k", "recovery", "beats", "quixstreams")
+PHASES = ("traefik", "cold", "l10k", "l100k", "recovery", "beats", "quixstreams")
 
 
 @click.command(help=__doc__)
@@ -326,9 +362,22 @@ def main(peers: Path, only: tuple[str, ...], scale: float, to: Path) -> None:
         result["load"][name] = found
         bench.say(f"{name}: {json.dumps({k: v for k, v in found.items() if k != 'processes'})}")
 
-    with _stack() as stack:
-        bench = Bench(stack, peers)
-        bench.say("the stack is up")
+    def write() -> None:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(json.dumps(result, indent=2) + "\n")
+        click.echo(f"written to {to}")
+
+    bench = Bench(peers)
+    if "traefik" in phases:
+        with bench.on(_stack("traefik")):
+            bench.load("register", OTHER).communicate()
+            bench.wait_for(OTHER)
+            note("traefik", bench.to_traefik(OTHER, max(5, int(40 * scale))))
+            result["change_to_traefik_ms"] = result["load"]["traefik"]["change_to_traefik_ms"]
+    if phases == ("traefik",):
+        write()
+        return
+    with bench.on(_stack()):
         bench.load("register", OTHER).communicate()
         bench.wait_for(OTHER)
         if "l10k" in phases:
@@ -348,9 +397,7 @@ def main(peers: Path, only: tuple[str, ...], scale: float, to: Path) -> None:
             note("quixstreams", bench.quixstreams(backlog // 4))
             result["peers"] = {"quixstreams": {"beats_per_s": result["load"]["quixstreams"]["beats_per_s"]}}
         bench.say("done")
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(json.dumps(result, indent=2) + "\n")
-    click.echo(f"written to {to}")
+    write()
 
 
 if __name__ == "__main__":

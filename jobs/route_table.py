@@ -28,13 +28,14 @@ from jobs.operators.decode import HeartbeatExploder, RegistryDecoder
 from jobs.operators.gate import LapseGate
 from jobs.operators.health_window import service_windows
 from jobs.operators.leases import LeaseFold
-from jobs.operators.outputs import DEAD_LETTERS, LEASE_EVENTS, PARTIALS, RELEASES
+from jobs.operators.outputs import DEAD_LETTERS, LEASE_EVENTS, PARTIALS
 from jobs.operators.routes import RouteFold
-from jobs.ticks import read_records, row_field, split_heartbeats, tick_rows
+from jobs.registrations import create_leased_registrations, service_rows, split_registrations
+from jobs.ticks import row_field, split_heartbeats, tick_rows
 from schemas.flink_types import EXPLODED_BEAT, OUTPUT_RECORD, ROUTE_INPUT, SHARD_ROW
 from sinks.kafka_records import KafkaRecords
 from sinks.redis_routes import RedisRouteStore
-from sources.kafka_events import REGISTRY, KafkaEvents
+from sources.kafka_events import KafkaEvents
 from waypost.build import build_id
 from waypost.errors import SettingsError, TopicError, WaypostError
 from waypost.model.fencing import RouteStore
@@ -99,30 +100,30 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
     plan = WindowPlan(settings.window.size_ms, settings.window.buckets, lease.tick_ms)
     source.create(tables)
 
-    registrations = (
-        read_records(tables, REGISTRY)
+    odd_registrations = (
+        split_registrations(tables, settings.job.behind_ms)
         .process(RegistryDecoder(topics.registry, lease.shards), ROUTE_INPUT)
-        .name("decode registrations")
-        .uid("decode-registrations")
+        .name("odd registrations")
+        .uid("odd-registrations")
     )
+    create_leased_registrations(tables, lease.shards, lease.tick_ms)
     exploded = (
         split_heartbeats(tables, lease.shards, lease.tick_ms)
         .process(HeartbeatExploder(topics.heartbeat, lease.shards), EXPLODED_BEAT)
         .name("explode node batches")
         .uid("explode-node-batches")
     )
-    by_shard = row_field(0)
+    by_shard = by_service = row_field(0)
     rows = (
         tick_rows(tables, exploded, lease.shards, lease.tick_ms)
         .key_by(by_shard, Types.INT())
-        .connect(registrations.get_side_output(LEASE_EVENTS).key_by(by_shard, Types.INT()))
+        .connect(odd_registrations.get_side_output(LEASE_EVENTS).key_by(by_shard, Types.INT()))
         .process(LeaseFold(topics.heartbeat, lease.shards, plan), SHARD_ROW)
         .name("lease fold")
         .uid("lease-fold")
     )
     transitions = (
-        rows.union(registrations.get_side_output(RELEASES))
-        .key_by(_everything, Types.INT())
+        rows.key_by(_everything, Types.INT())
         .process(LapseGate(lease, brake_rules(settings), damping_rules(settings)), ROUTE_INPUT)
         .name("gate")
         .uid("gate")
@@ -133,15 +134,16 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
         .uid("service-windows")
     )
     changes = (
-        registrations.union(transitions, windows)
-        .key_by(row_field(0), Types.STRING())
+        service_rows(tables, settings.job.gather_ms)
+        .key_by(by_service, Types.STRING())
+        .connect(odd_registrations.union(transitions, windows).key_by(by_service, Types.STRING()))
         .process(
             RouteFold(topics.registry, topics.heartbeat, settings.routes, RedisConnector(settings.redis)), OUTPUT_RECORD
         )
         .name("route fold")
         .uid("route-fold")
     )
-    refused = registrations.get_side_output(DEAD_LETTERS).union(
+    refused = odd_registrations.get_side_output(DEAD_LETTERS).union(
         exploded.get_side_output(DEAD_LETTERS),
         rows.get_side_output(DEAD_LETTERS),
         changes.get_side_output(DEAD_LETTERS),
@@ -155,8 +157,8 @@ def _everything(_row: object) -> int:
     return 0
 
 
-def kafka_source(settings: Settings, *, bounded: bool = False) -> KafkaEvents:
-    """Return the inputs these settings name; `bounded` ends each at its present end."""
+def kafka_source(settings: Settings) -> KafkaEvents:
+    """Return the inputs these settings name."""
     return KafkaEvents(
         bootstrap=settings.kafka.bootstrap,
         group_id=settings.kafka.group_id,
@@ -164,7 +166,6 @@ def kafka_source(settings: Settings, *, bounded: bool = False) -> KafkaEvents:
         heartbeat=settings.topics.heartbeat,
         parallelism=settings.job.source_parallelism,
         properties=kafka_properties(settings),
-        bounded=bounded,
     )
 
 

@@ -19,15 +19,13 @@ from pyflink.common import Row
 from pyflink.datastream import DataStream
 from pyflink.table import DataTypes, Schema, StreamTableEnvironment, Table
 
+from jobs.sql import APPEND_MS, ENTRY, IN_THE_WAY, glued, interval, shard_of
 from sources.kafka_events import HEARTBEATS
 
-_APPEND_MS = "(1000 * CAST(EXTRACT(EPOCH FROM rt) AS BIGINT) + MOD(CAST(EXTRACT(MILLISECOND FROM rt) AS BIGINT), 1000))"
-
-# U+FFFD: what a byte that is not UTF-8 decodes to. (A text that really contains it is odd as well, and harmless.)
 _IS_ODD = (
     "id IS NULL OR id = '' OR text IS NULL OR CHAR_LENGTH(text) > 65536 "
     "OR POSITION('\"beats\"' IN text) > 0 "
-    "OR REGEXP(CONCAT(id, text), U&'[\\001E\\001F\\FFFD]')"
+    f"OR REGEXP(CONCAT(id, text), {IN_THE_WAY})"
 )
 
 _WATERMARK_MS = (
@@ -38,22 +36,28 @@ _WATERMARK_MS = (
 _WITNESS_SHARD = "TRY_CAST(SUBSTRING(id, 10) AS INT)"
 
 
-def read_records(tables: StreamTableEnvironment, table: str, where: str = "TRUE") -> DataStream:
-    """Return the records of a source table as a stream of `schemas.flink_types.RAW_RECORD` rows."""
-    return tables.to_data_stream(
+def split_heartbeats(tables: StreamTableEnvironment, shards: int, tick_ms: int) -> DataStream:
+    """Create the view `beats_once`; return the odd ones as `schemas.flink_types.RAW_RECORD` rows."""
+    is_late = f"rt <= CURRENT_WATERMARK(rt) AND {APPEND_MS} / {tick_ms} * {tick_ms} + {tick_ms} <= {_WATERMARK_MS} + 1"
+    # Each conversion to a stream is planned for itself. Both branches start from one converted stream, or the topic
+    # would be read twice; and what costs something is before it, or it would be done twice.
+    once = tables.to_data_stream(
         tables.sql_query(
-            f"SELECT k AS `key`, v AS `value`, p AS `partition`, o AS `offset`, {_APPEND_MS} AS `at` "
-            f"FROM {table} WHERE {where}"
+            f"""
+            SELECT k, v, p, o, rt, {APPEND_MS} AS `at`,
+                   CASE WHEN ({_IS_ODD}) IS NOT FALSE THEN CAST(NULL AS INT)
+                        WHEN witness THEN CASE WHEN {_WITNESS_SHARD} BETWEEN 0 AND {shards - 1}
+                                               THEN {_WITNESS_SHARD} END
+                        WHEN ({is_late}) IS TRUE THEN CAST(NULL AS INT)
+                        ELSE {shard_of("id", shards)} END AS shard,
+                   witness IS TRUE AS witness
+            FROM (
+                SELECT *, id LIKE '!_witness/%' ESCAPE '!' AS witness
+                FROM (SELECT *, DECODE(k, 'UTF-8') AS id, DECODE(v, 'UTF-8') AS text FROM {HEARTBEATS})
+            )
+            """
         )
     )
-
-
-def split_heartbeats(tables: StreamTableEnvironment, shards: int, tick_ms: int) -> DataStream:
-    """Create the view `plain_beats`; return the odd ones as raw records."""
-    is_late = f"rt <= CURRENT_WATERMARK(rt) AND {_APPEND_MS} / {tick_ms} * {tick_ms} + {tick_ms} <= {_WATERMARK_MS} + 1"
-    # Each conversion to a stream is planned for itself. Both branches start from one converted stream, or the topic
-    # would be read twice.
-    once = tables.to_data_stream(tables.sql_query(f"SELECT k, v, p, o, rt FROM {HEARTBEATS}"))
     tables.create_temporary_view(
         "beats_once",
         tables.from_data_stream(
@@ -64,48 +68,30 @@ def split_heartbeats(tables: StreamTableEnvironment, shards: int, tick_ms: int) 
             .column("p", DataTypes.INT())
             .column("o", DataTypes.BIGINT())
             .column("rt", DataTypes.TIMESTAMP_LTZ(3))
+            .column("at", DataTypes.BIGINT())
+            .column("shard", DataTypes.INT())
+            .column("witness", DataTypes.BOOLEAN())
             .watermark("rt", "SOURCE_WATERMARK()")
             .build(),
         ),
     )
-    tables.create_temporary_view(
-        "classified_beats",
+    return raw_records(tables, "beats_once", "shard IS NULL")
+
+
+def raw_records(tables: StreamTableEnvironment, table: str, where: str) -> DataStream:
+    """Return records (k, v, p, o, at) of a view as a stream of `schemas.flink_types.RAW_RECORD` rows."""
+    return tables.to_data_stream(
         tables.sql_query(
-            f"""
-            SELECT *, (({_IS_ODD}) IS NOT FALSE
-                       OR witness AND ({_WITNESS_SHARD} BETWEEN 0 AND {shards - 1}) IS NOT TRUE
-                       OR NOT witness AND ({is_late}) IS TRUE) AS odd
-            FROM (
-                SELECT *, id LIKE '!_witness/%' ESCAPE '!' AS witness
-                FROM (SELECT *, DECODE(k, 'UTF-8') AS id, DECODE(v, 'UTF-8') AS text FROM beats_once)
-            )
-            """
-        ),
+            f"SELECT k AS `key`, v AS `value`, p AS `partition`, o AS `offset`, `at` FROM {table} WHERE {where}"
+        )
     )
-    shard_of_id = f"MOD(MOD(HASH_CODE(id), {shards}) + {shards}, {shards})"
-    tables.create_temporary_view(
-        "plain_beats",
-        tables.sql_query(
-            f"""
-            SELECT
-                CASE WHEN witness THEN {_WITNESS_SHARD} ELSE {shard_of_id} END AS shard,
-                rt,
-                CASE WHEN witness THEN CAST(NULL AS STRING) ELSE
-                    CONCAT(id, U&'\\001F', CAST(p AS STRING), U&'\\001F', CAST(o AS STRING), U&'\\001F',
-                           CAST({_APPEND_MS} AS STRING), U&'\\001F', text)
-                END AS entry
-            FROM classified_beats
-            WHERE NOT odd
-            """
-        ),
-    )
-    return read_records(tables, "classified_beats", "odd")
 
 
 def tick_rows(tables: StreamTableEnvironment, exploded: DataStream, shards: int, tick_ms: int) -> DataStream:
     """Return one row (shard, end, beats) per shard and tick. `exploded` is a stream of EXPLODED_BEAT rows.
 
-    `end` is the end of the tick in epoch ms, `beats` a column of `waypost.wire.tick`, NULL when nobody beat.
+    `end` is the end of the tick in epoch ms, `beats` a column of `waypost.wire.tick`, NULL when nobody beat. Among
+    them are the rows of the view `leased_registrations`, whose `end` is 0.
     """
     again: Table = tables.from_data_stream(
         exploded,
@@ -118,12 +104,12 @@ def tick_rows(tables: StreamTableEnvironment, exploded: DataStream, shards: int,
         .build(),
     )
     tables.create_temporary_view("exploded_beats", again)
-    seconds, millis = divmod(tick_ms, 1000)
     return tables.to_data_stream(
         tables.sql_query(
             f"""
             WITH beats AS (
-                SELECT shard, rt, entry FROM plain_beats
+                SELECT shard, rt, CASE WHEN NOT witness THEN {ENTRY} END AS entry
+                FROM beats_once WHERE shard IS NOT NULL
                 UNION ALL
                 SELECT shard, rt, entry FROM exploded_beats
             )
@@ -131,9 +117,11 @@ def tick_rows(tables: StreamTableEnvironment, exploded: DataStream, shards: int,
                 shard,
                 1000 * CAST(EXTRACT(EPOCH FROM window_time) AS BIGINT)
                     + MOD(CAST(EXTRACT(MILLISECOND FROM window_time) AS BIGINT), 1000) + 1 AS `end`,
-                LISTAGG(entry, U&'\\001E') AS beats
-            FROM TABLE(TUMBLE(TABLE beats, DESCRIPTOR(rt), INTERVAL '{seconds}.{millis:03d}' SECOND(5, 3)))
+                {glued("entry")} AS entries
+            FROM TABLE(TUMBLE(TABLE beats, DESCRIPTOR(rt), {interval(tick_ms)}))
             GROUP BY shard, window_start, window_end, window_time
+            UNION ALL
+            SELECT shard, CAST(0 AS BIGINT), entries FROM leased_registrations
             """
         )
     )

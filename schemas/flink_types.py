@@ -21,32 +21,22 @@ RAW_RECORD = Types.ROW_NAMED(
 """One record as Kafka holds it. `at` is its append time."""
 
 ROUTE_INPUT = Types.ROW_NAMED(
-    ["service", "kind", "partition", "offset", "at", "body"],
-    [
-        Types.STRING(),
-        Types.STRING(),
-        Types.INT(),
-        Types.LONG(),
-        Types.LONG(),
-        Types.PRIMITIVE_ARRAY(Types.BYTE()),
-    ],
+    ["service", "kind", "body"], [Types.STRING(), Types.STRING(), Types.PRIMITIVE_ARRAY(Types.BYTE())]
 )
-"""Something the route fold of `service` must fold. `kind` REGISTRATION: `body` is a record of the registry topic
-(already known to decode) at that position. `kind` LEASES: `body` is a batch of lease transitions. `kind` WINDOW:
-`body` is what its beats said in the window that ended `at`."""
+"""Something the route fold of `service` must fold. `kind` REGISTRATIONS: `body` is a column of records of the registry
+topic (`waypost.wire.glue`). `kind` LEASES: `body` is a batch of lease transitions. `kind` WINDOW: `body` is what beats
+said in a window."""
 
-REGISTRATION = "registration"
+REGISTRATIONS = "registrations"
 LEASES = "leases"
 WINDOW = "window"
 
-LEASE_EVENT = Types.ROW_NAMED(
-    ["shard", "partition", "offset", "at", "value"],
-    [Types.INT(), Types.INT(), Types.LONG(), Types.LONG(), Types.PRIMITIVE_ARRAY(Types.BYTE())],
-)
-"""A record of the registry topic that grants, changes or ends a lease of `shard`."""
+SHARD_INPUT = Types.ROW_NAMED(["shard", "end", "entries"], [Types.INT(), Types.LONG(), Types.STRING()])
+"""What the lease fold of `shard` takes: a column (`waypost.wire.glue`) of the beats of the tick that ends at `end`,
+NULL when nobody beat; or, with `end` 0, of records of the registry topic."""
 
 SHARD_ROW = Types.PRIMITIVE_ARRAY(Types.BYTE())
-"""One shard's row of one tick, or an operator's word to the gate, as `waypost.wire.transitions` encodes it."""
+"""One shard's row of one tick, as `waypost.wire.transitions` encodes it."""
 
 PARTIAL = Types.ROW_NAMED(["bucket", "end", "body"], [Types.INT(), Types.LONG(), Types.PRIMITIVE_ARRAY(Types.BYTE())])
 """One shard's part of the windows of a bucket of services that end with the tick that ends at `end`, as

@@ -26,7 +26,7 @@ _REGISTRY_IDLE = {"scan.watermark.idle-timeout": "1s"}
 
 @dataclass(frozen=True, kw_only=True)
 class KafkaEvents:
-    """Where the inputs are. `bounded` ends each at its present end: for tests and replays.
+    """Where the inputs are.
 
     `parallelism` must not exceed the number of partitions of either topic: a reader without a partition never
     emits a watermark, and no window would ever fire (FLINK-38477).
@@ -38,12 +38,11 @@ class KafkaEvents:
     heartbeat: str
     parallelism: int = 1
     properties: Mapping[str, str] = field(default_factory=dict)
-    bounded: bool = False
 
     def create(self, tables: StreamTableEnvironment) -> None:
         """Create the tables REGISTRY and HEARTBEATS: k, v (bytes), p (partition), o (offset), rt (append time)."""
         self._table(tables, REGISTRY, self.registry, "earliest-offset", _REGISTRY_IDLE)
-        self._table(tables, HEARTBEATS, self.heartbeat, "earliest-offset" if self.bounded else "group-offsets", {})
+        self._table(tables, HEARTBEATS, self.heartbeat, "group-offsets", {})
 
     def _table(self, tables: StreamTableEnvironment, name: str, topic: str, start: str, own: Mapping[str, str]) -> None:
         options = {
@@ -62,8 +61,6 @@ class KafkaEvents:
             "properties.auto.offset.reset": "earliest",
             **own,
         }
-        if self.bounded:
-            options["scan.bounded.mode"] = "latest-offset"
         listed = ", ".join(f"{_quote(key)} = {_quote(value)}" for key, value in options.items())
         tables.execute_sql(
             f"""

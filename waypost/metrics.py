@@ -122,7 +122,7 @@ REGISTRATIONS = _job(
     "registrations_total",
     Kind.COUNTER,
     "records",
-    "decode registrations",
+    "route fold",
     "registration events read, by what they do",
     labels=("op",),
     values=("register", "update", "status", "drain", "deregister", "unprotect", "set"),

@@ -227,6 +227,17 @@ class Job:
         1,
         1024,
     )
+    behind_ms: int = _setting(
+        250,
+        "ms",
+        "a registration older than this when it is read is gathered with others of its service; an ordinary one is "
+        "read within 10 ms and goes alone, at once",
+        0,
+        60_000,
+    )
+    gather_ms: int = _setting(
+        250, "ms", "how long such registrations are gathered; doubled, a storm costs less and passes later", 10, 10_000
+    )
     checkpoint_ms: int = _setting(5_000, "ms", "how much of the log is read again after a crash", 100, 3_600_000)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,24 +10,18 @@ from pyflink.common import Row
 from pyflink.datastream import ProcessFunction, RuntimeContext
 
 from jobs.operators.meters import Meters
-from jobs.operators.outputs import LEASE_EVENTS, RELEASES, dead_letter
-from schemas.flink_types import REGISTRATION
+from jobs.operators.outputs import LEASE_EVENTS, MAX_KEY, dead_letter
+from schemas.flink_types import REGISTRATIONS
 from waypost.errors import DecodeError
 from waypost.metrics import DEAD_LETTERS as DEAD_LETTER_COUNT
-from waypost.metrics import REGISTRATIONS
-from waypost.model.events import InstanceEvent, Op
+from waypost.model.events import InstanceEvent
 from waypost.model.shards import shard_of
 from waypost.model.stamp import Stamp
 from waypost.wire.beats import decode_heartbeat, encode_beat
+from waypost.wire.glue import ENTRY, FIELD, encode_entry
 from waypost.wire.registry import decode_registration
-from waypost.wire.tick import ENTRY, encode_entry
-from waypost.wire.transitions import encode_unprotect
 
-_LEASE_OPS = (Op.REGISTER, Op.UPDATE, Op.STATUS, Op.DEREGISTER)
-
-_MAX_TIME_MS = 4_102_444_800_000
-"""The year 2100. Revisions are append time x 1000 and have to stay below 2^53; a topic that once had its producers'
-clock keeps whatever they wrote."""
+_IN_THE_WAY = re.compile(f"[{ENTRY}{FIELD}]")
 
 
 def _bytes(value: Any) -> bytes | None:
@@ -34,34 +29,31 @@ def _bytes(value: Any) -> bytes | None:
 
 
 class RegistryDecoder(ProcessFunction):
-    """Checks each registration record once and sends it to the folds that need it.
-
-    The record travels on as it is: both folds decode it again, which costs less than a second format would.
-    """
+    """Takes the registration records that SQL cannot send anywhere. Nearly all are dead letters; one with a sign that
+    is in the way of gluing may be sound."""
 
     def __init__(self, topic: str, shards: int) -> None:
         self._topic = topic
         self._shards = shards
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        self._meters = Meters(runtime_context, REGISTRATIONS)
+        self._meters = Meters(runtime_context)
 
     def process_element(self, value: Row, ctx: ProcessFunction.Context) -> Iterator[Any]:
         key, body, partition, offset, at = _bytes(value[0]), _bytes(value[1]), value[2], value[3], value[4]
+        stamp = Stamp(at, partition, offset)
         try:
-            if not 0 <= at < _MAX_TIME_MS:
-                raise DecodeError("append-time-out-of-range", f"{at} ms; is the topic's clock the broker's?")
-            event = decode_registration(body, Stamp(at, partition, offset))
+            event = decode_registration(body, stamp)
         except DecodeError as error:
             self._meters.count(DEAD_LETTER_COUNT, error.reason)
             yield dead_letter(self._topic, partition, offset, error.reason, key, body, error.detail)
             return
-        self._meters.count(REGISTRATIONS, event.op.value if isinstance(event, InstanceEvent) else "set")
-        if isinstance(event, InstanceEvent) and event.op in _LEASE_OPS:
-            yield LEASE_EVENTS, Row(shard_of(event.instance, self._shards), partition, offset, at, body)
-        if isinstance(event, InstanceEvent) and event.op is Op.UNPROTECT:
-            yield RELEASES, encode_unprotect(event.service)
-        yield Row(str(event.service), REGISTRATION, partition, offset, at, body)
+        assert body is not None
+        readable_key = _IN_THE_WAY.sub("", (key or b"")[:MAX_KEY].decode(errors="replace"))
+        entry = encode_entry(readable_key, stamp, body.decode())
+        if isinstance(event, InstanceEvent):
+            yield LEASE_EVENTS, Row(shard_of(event.instance, self._shards), 0, entry)
+        yield Row(str(event.service), REGISTRATIONS, entry.encode())
 
 
 class HeartbeatExploder(ProcessFunction):

@@ -21,9 +21,7 @@ from waypost.model.names import ServiceKey
 from waypost.settings import Leases
 from waypost.wire.fold_state import decode_clock, decode_live, encode_clock, encode_live
 from waypost.wire.transitions import (
-    Unprotect,
     decode_flap,
-    decode_for_gate,
     decode_row,
     decode_waiting,
     encode_flap,
@@ -63,8 +61,7 @@ class _WriteThrough(dict[Target, T]):
 
 
 class LapseGate(KeyedProcessFunction):
-    """Input: one encoded row per shard and tick, and operators' words. Output: one batch of transitions per tick and
-    service.
+    """Input: one encoded row per shard and tick. Output: one batch of transitions per tick and service.
 
     Rows wait in keyed state until their tick is complete. If a shard's row does not come within `lease.batch_grace_ms`
     (nobody sends its witness), the good news of the others passes; lapses keep waiting.
@@ -110,12 +107,7 @@ class LapseGate(KeyedProcessFunction):
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         gate = self._load()
         blob = bytes(value)
-        row = decode_for_gate(blob)
-        if isinstance(row, Unprotect):
-            decision = gate.unprotect(row.service)
-            self._count_lapses(gate, decision)
-            yield from _batches([decision])
-            return
+        row = decode_row(blob)
         before = set(gate.rows)
         decisions = list(gate.offer(row))
         if row.end in gate.rows:
@@ -177,4 +169,4 @@ class LapseGate(KeyedProcessFunction):
 def _batches(decisions: Iterable[Decision]) -> Iterator[Row]:
     for decision in decisions:
         for service, transitions in decision.batches.items():
-            yield Row(str(service), LEASES, -1, -1, decision.end, encode_transitions(transitions))
+            yield Row(str(service), LEASES, encode_transitions(transitions))

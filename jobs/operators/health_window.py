@@ -67,7 +67,7 @@ class ByService(ProcessWindowFunction):
         span = context.window()
         for merged in elements:
             for service, window in self._model.result(merged, span.start, span.end):
-                yield Row(service, WINDOW, -1, -1, span.end, encode_window(window))
+                yield Row(service, WINDOW, encode_window(window))
 
     def clear(self, context: ProcessWindowFunction.Context) -> None:
         pass

@@ -5,17 +5,15 @@ from __future__ import annotations
 from pyflink.common import Row
 from pyflink.datastream import OutputTag
 
-from schemas.flink_types import LEASE_EVENT, OUTPUT_RECORD, PARTIAL, SHARD_ROW
+from schemas.flink_types import OUTPUT_RECORD, PARTIAL, SHARD_INPUT
 from waypost.wire.dead_letter import encode_dead_letter
 
 MAX_KEY = 4096
 """Bytes kept of a refused record's key; with `MAX_VALUE` of the letter well below Kafka's 1 MiB."""
 
 DEAD_LETTERS = OutputTag("dead-letters", OUTPUT_RECORD)
-LEASE_EVENTS = OutputTag("lease-events", LEASE_EVENT)
+LEASE_EVENTS = OutputTag("lease-events", SHARD_INPUT)
 PARTIALS = OutputTag("partials", PARTIAL)
-RELEASES = OutputTag("releases", SHARD_ROW)
-"""What an operator says to the gate; among the rows of the shards."""
 
 
 def dead_letter(

@@ -20,20 +20,22 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyflink.common import Row
-from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream import KeyedCoProcessFunction, OutputTag, RuntimeContext
 
 from jobs.operators.audit import Audited, TableAudit
 from jobs.operators.keyed_state import KeyedServiceStore
 from jobs.operators.leased_table import LeasedTable
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import dead_letter
-from schemas.flink_types import REGISTRATION, WINDOW
-from waypost.errors import FencedError, PublicationRefused, StoreUnavailable
+from jobs.operators.slices import GAP_MS, Slices
+from schemas.flink_types import REGISTRATIONS, WINDOW
+from waypost.errors import DecodeError, FencedError, PublicationRefused, StoreUnavailable
 from waypost.metrics import (
     AUDIT_PARTS,
     AUDIT_TIME,
@@ -48,7 +50,8 @@ from waypost.metrics import (
     REFUSED,
     SERVICES,
 )
-from waypost.model.events import LeaseFact, LeaseTransition
+from waypost.metrics import REGISTRATIONS as REGISTRATIONS_READ
+from waypost.model.events import InstanceEvent, LeaseFact, LeaseTransition
 from waypost.model.fencing import (
     NOBODY,
     Fenced,
@@ -68,8 +71,9 @@ from waypost.model.service_state import Position
 from waypost.model.stamp import Cause, Stamp
 from waypost.settings import Routes
 from waypost.wire.endpoint import JsonRenderer
+from waypost.wire.glue import read_entries
 from waypost.wire.health_window import decode_window
-from waypost.wire.registry import decode_registration
+from waypost.wire.registry import RegistrationEvent, decode_registration
 from waypost.wire.route_changes import encode_restart, encode_route_changes
 from waypost.wire.transitions import decode_transitions
 
@@ -96,8 +100,19 @@ _AUDIT_JITTER = (0.8, 1.0)
 _WHY: dict[type, str] = {NeedSnapshot: "need-snapshot", NotOpen: "not-open", Fenced: "fenced"}
 """How refusals are counted."""
 
+_AT_ONCE = 16
+"""Records of a service folded without a break: about a millisecond. More of them at a time are put aside."""
+
 _MAX_SNAPSHOTS = 3
 """Snapshots tried in one go when somebody else keeps writing the same service."""
+
+
+class _Record(NamedTuple):
+    """A record of the registry topic."""
+
+    stamp: Stamp
+    key: bytes
+    body: bytes
 
 
 @dataclass(slots=True)
@@ -120,12 +135,17 @@ class _Live:
     lag: int = 0
     """How far behind the log the newest record was when it was read. Not how old it is now: a change that waits would
     fall behind by its own waiting."""
+    aside: deque[_Record] = field(default_factory=deque)
+    """Records that wait for a slice; state has them, too."""
+    slice: int = 0
+    """When the next slice begins; 0: none is booked."""
     oldest: int = 0
     """Append time of the oldest registration record that is not published yet."""
 
 
-class RouteFold(KeyedProcessFunction):
-    """Input: ROUTE_INPUT rows keyed by service. Output: records of the audit log; dead letters on the side."""
+class RouteFold(KeyedCoProcessFunction):
+    """Inputs: ROUTE_INPUT rows, from SQL and from Python, keyed by service. Output: records of the audit log; dead
+    letters on the side."""
 
     def __init__(
         self,
@@ -166,38 +186,121 @@ class RouteFold(KeyedProcessFunction):
             PROTECTED,
             PUBLICATIONS,
             REFUSED,
+            REGISTRATIONS_READ,
             SERVICES,
         )
+        self._slices = Slices()
         self._table_audit = TableAudit(self._routes.audit_percent, self._stopwatch, self._note_audit)
 
     # -- input -----------------------------------------------------------------------------------------
 
-    def process_element(self, value: Row, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
-        service, kind, partition, offset, at, body = (value[i] for i in range(6))
-        body = bytes(body)
+    def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        yield from self._register(value[0], value[1], ctx)
+
+    def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        service, kind, body = value[0], value[1], bytes(value[2])
+        if kind == REGISTRATIONS:
+            yield from self._register(service, body.decode(), ctx)
+            return
         now = ctx.timer_service().current_processing_time()
-        self._state.turn_to(service)
-        fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
-        live = self._touch(service, fold, ctx)
-        if kind == REGISTRATION:
-            cause = Cause(self._registry, partition, offset)
-            recent = now - at < _ANSWER_MS
-            verdict = fold.apply(decode_registration(body, Stamp(at, partition, offset)), cause, answer=recent)
-            if recent and verdict.applied:
-                live.oldest = min(live.oldest or at, at)
-            if verdict.dead:
-                self._meters.count(DEAD_LETTERS, verdict.reason)
-                yield dead_letter(self._registry, partition, offset, verdict.reason, service.encode(), body)
-        elif kind == WINDOW:
+        fold, live = self._turn(service, ctx)
+        if kind == WINDOW:
             stats = self._end_window(fold, live, decode_window(body))
+            yield from self._conclude(service, fold, live, ctx, now)
+            self._refresh(fold.service, stats, ctx, now)
         else:
             for transition in decode_transitions(body):
                 fold.apply(transition, self._cause(transition))
+            yield from self._conclude(service, fold, live, ctx, now)
+        self._save(service)
+
+    def _register(self, service: str, column: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        now = ctx.timer_service().current_processing_time()
+        records = _records(column)
+        if len(records) > _AT_ONCE:
+            self._put_aside(service, column, records, ctx, now)
+            return
+        readable = yield from self._readable(service, records)
+        if readable:  # A service is known by what can be read of it.
+            fold, live = self._turn(service, ctx)
+            yield from self._fold(fold, live, readable, now)
+            yield from self._conclude(service, fold, live, ctx, now)
+            self._save(service)
+
+    def _turn(self, service: str, ctx: KeyedCoProcessFunction.Context) -> tuple[ServiceFold, _Live]:
+        self._state.turn_to(service)
+        fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
+        return fold, self._touch(service, fold, ctx)
+
+    def _conclude(
+        self, service: str, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int
+    ) -> Iterator[Any]:
         live.lag = max(0, min(now - self._state.header.event_time, _MAX_LAG_MS))
         yield from self._publish(service, fold, ctx, now)
-        if kind == WINDOW:
-            self._refresh(fold.service, stats, ctx, now)
-        self._save(service)
+
+    def _readable(
+        self, service: str, records: list[_Record]
+    ) -> Generator[Any, None, list[tuple[RegistrationEvent, _Record]]]:
+        events = []
+        for record in records:
+            try:
+                events.append((_decode(record, service), record))
+            except DecodeError as error:
+                yield self._refuse(record, error)
+        return events
+
+    def _fold(
+        self, fold: ServiceFold, live: _Live, events: list[tuple[RegistrationEvent, _Record]], now: int
+    ) -> Iterator[Any]:
+        read = Counter(event.op.value if isinstance(event, InstanceEvent) else "set" for event, _ in events)
+        for op, n in read.items():
+            self._meters.count(REGISTRATIONS_READ, op, n)
+        for event, record in events:
+            at, partition, offset = event.stamp
+            recent = now - at < _ANSWER_MS
+            verdict = fold.apply(event, Cause(self._registry, partition, offset), answer=recent)
+            if recent and verdict.applied:
+                live.oldest = min(live.oldest or at, at)
+            if verdict.dead:
+                yield self._refuse(record, DecodeError(verdict.reason))
+
+    def _put_aside(
+        self, service: str, column: str, records: list[_Record], ctx: KeyedCoProcessFunction.Context, now: int
+    ) -> None:
+        """Keep records for slices of their own. The journal keeps them until all of them are folded: after a crash
+        some are folded again."""
+        _, live = self._turn(service, ctx)
+        self._state.journal.add(column.encode())
+        live.aside.extend(records)
+        self._book(live, ctx, now)
+
+    def _book(self, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
+        if not live.slice:
+            live.slice = self._slices.book(now)
+            ctx.timer_service().register_processing_time_timer(live.slice)
+
+    def _slice(
+        self, service: str, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int
+    ) -> Iterator[Any]:
+        """Fold some of what was put aside."""
+        live.slice = 0
+        if not self._slices.begin():
+            live.slice = now + GAP_MS
+            ctx.timer_service().register_processing_time_timer(live.slice)
+            return
+        while live.aside and not self._slices.is_over():
+            some = [live.aside.popleft() for _ in range(min(_AT_ONCE, len(live.aside)))]
+            yield from self._fold(fold, live, (yield from self._readable(service, some)), now)
+        if live.aside:
+            self._book(live, ctx, now)
+        else:
+            self._state.journal.clear()
+        self._slices.end()
+
+    def _refuse(self, record: _Record, why: DecodeError) -> tuple[OutputTag, Row]:
+        self._meters.count(DEAD_LETTERS, why.reason)
+        at = record.stamp
+        return dead_letter(self._registry, at.partition, at.offset, why.reason, record.key, record.body, why.detail)
 
     def _end_window(self, fold: ServiceFold, live: _Live, window: ServiceWindow) -> WindowStats:
         """Fold a window: weights that follow the load are pending afterwards. Return what readers are told of it."""
@@ -214,15 +317,15 @@ class RouteFold(KeyedProcessFunction):
             return Cause(self._heartbeat, transition.stamp.partition, transition.stamp.offset)
         return Cause(self._registry, transition.generation.partition, transition.generation.offset)
 
-    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Any]:
+    def on_timer(self, timestamp: int, ctx: KeyedCoProcessFunction.OnTimerContext) -> Iterator[Any]:
         service = ctx.get_current_key()
-        self._state.turn_to(service)
-        fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
-        live = self._touch(service, fold, ctx)
+        fold, live = self._turn(service, ctx)
         # A clock that was set back must not make a timer that has fired look like one that is still to come.
         now = max(timestamp, ctx.timer_service().current_processing_time())
         if live.timer <= timestamp:
             live.timer = 0
+        if live.slice and live.slice <= now:
+            yield from self._slice(service, fold, live, ctx, now)
         if now >= live.next_audit:
             # Never quite the same, so that services that came together do not stay together.
             live.next_audit = now + int(self._routes.audit_ms * random.uniform(*_AUDIT_JITTER))
@@ -247,7 +350,7 @@ class RouteFold(KeyedProcessFunction):
             self._meters.set(PROTECTED, len(self._protected))
         self._state.save()
 
-    def _touch(self, service: str, fold: ServiceFold, ctx: KeyedProcessFunction.Context) -> _Live:
+    def _touch(self, service: str, fold: ServiceFold, ctx: KeyedCoProcessFunction.Context) -> _Live:
         live = self._live.get(service)
         if live is None:
             now = ctx.timer_service().current_processing_time()
@@ -259,11 +362,15 @@ class RouteFold(KeyedProcessFunction):
             live.next_purge = now + 1 + hash(service) % _PURGE_MS
             ctx.timer_service().register_processing_time_timer(live.next_audit)
             self._meters.set(SERVICES, len(self._live))
+            for column in self._state.journal.get() or ():
+                live.aside.extend(_records(bytes(column).decode()))
+            if live.aside:
+                self._book(live, ctx, now)
         return live
 
     # -- output ----------------------------------------------------------------------------------------
 
-    def _publish(self, service: str, fold: ServiceFold, ctx: KeyedProcessFunction.Context, now: int) -> Iterator[Any]:
+    def _publish(self, service: str, fold: ServiceFold, ctx: KeyedCoProcessFunction.Context, now: int) -> Iterator[Any]:
         live = self._touch(service, fold, ctx)
         if self._passive:
             return
@@ -280,7 +387,7 @@ class RouteFold(KeyedProcessFunction):
             if live.epoch != self._opened.epoch:
                 live.in_sync, live.epoch = False, self._opened.epoch
                 live.audited.stored = None
-            if not live.in_sync and not self._compare(fold, live, now):
+            if not live.in_sync and (live.aside or not self._compare(fold, live, now)):
                 live.not_before = now + self._routes.settle_ms
                 self._later(ctx, live, now, live.not_before)
                 return
@@ -304,7 +411,7 @@ class RouteFold(KeyedProcessFunction):
             log.error("service=%s cannot be published, its changes wait in state: %s", service, error)
             self._later(ctx, live, now, live.not_before)
 
-    def _write(self, fold: ServiceFold, live: _Live, ctx: KeyedProcessFunction.Context, now: int) -> Iterator[Any]:
+    def _write(self, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> Iterator[Any]:
         assert self._opened is not None
         plan = fold.plan()
         for _ in range(_MAX_SNAPSHOTS):
@@ -350,7 +457,7 @@ class RouteFold(KeyedProcessFunction):
                 return
         raise StoreUnavailable("somebody else writes this service; trying again later")
 
-    def _refresh(self, service: ServiceKey, stats: WindowStats, ctx: KeyedProcessFunction.Context, now: int) -> None:
+    def _refresh(self, service: ServiceKey, stats: WindowStats, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
         """Write a window down if that can be done now; if not, the next one is newer anyway."""
         live = self._live[str(service)]
         if self._passive or self._opened is None or not live.in_sync or now < max(self._away_until, live.not_before):
@@ -362,7 +469,7 @@ class RouteFold(KeyedProcessFunction):
         except PublicationRefused as error:
             log.error("service=%s: its window cannot be written: %s", service, error)
 
-    def _note_written(self, publication: Publication, live: _Live, ctx: KeyedProcessFunction.Context) -> None:
+    def _note_written(self, publication: Publication, live: _Live, ctx: KeyedCoProcessFunction.Context) -> None:
         self._meters.count(PUBLICATIONS, publication.op.value)
         if publication.routes:
             self._meters.count(CHANGED, n=len(publication.routes))
@@ -444,7 +551,7 @@ class RouteFold(KeyedProcessFunction):
         live.settled = live.settled or now + self._routes.settle_ms
         return now >= live.settled
 
-    def _audit(self, fold: ServiceFold, live: _Live, ctx: KeyedProcessFunction.Context, now: int) -> None:
+    def _audit(self, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
         """Compare a part of the table with what was written, when its turn has come; ask for a snapshot if it differs.
 
         The cause named is the newest registration record: the table that is restored is the one it made.
@@ -463,7 +570,7 @@ class RouteFold(KeyedProcessFunction):
             log.warning("service=%s is damaged in the store (%s): writing it again", fold.service, found)
             fold.ask_for_snapshot(Cause(self._registry, *self._state.header.position.registry[1:]))
 
-    def _look_for_wipe(self, ctx: KeyedProcessFunction.Context, now: int) -> None:
+    def _look_for_wipe(self, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
         """Notice a wiped store: its generation is another one, or none."""
         if self._opened is None or self._passive or now < max(self._checked + _GENERATION_CHECK_MS, self._away_until):
             return
@@ -475,14 +582,14 @@ class RouteFold(KeyedProcessFunction):
         except StoreUnavailable as error:
             self._is_away(ctx, error)
 
-    def _is_away(self, ctx: KeyedProcessFunction.Context, error: StoreUnavailable) -> None:
+    def _is_away(self, ctx: KeyedCoProcessFunction.Context, error: StoreUnavailable) -> None:
         """Leave the store alone for a while: one that does not even refuse costs a time-out per question, and who
         found out asked for all services."""
         self._away_until = ctx.timer_service().current_processing_time() + self._routes.retry_ms
         self._meters.count(REFUSED, "unavailable")
         log.warning("store away, changes wait in state: %s", error)
 
-    def _later(self, ctx: KeyedProcessFunction.Context, live: _Live, now: int, at: int) -> None:
+    def _later(self, ctx: KeyedCoProcessFunction.Context, live: _Live, now: int, at: int) -> None:
         """Come back at `at`. An earlier timer that is already set will look at the clock again and do."""
         if not now < live.timer <= at:
             live.timer = at
@@ -503,3 +610,16 @@ def _writer(context: RuntimeContext) -> WriterId:
     """
     java: Any = context._runtime_context  # type: ignore[attr-defined]
     return WriterId(str(java.getJobInfo().getJobId()), int(java.getTaskInfo().getAttemptNumber()))
+
+
+def _records(column: str) -> list[_Record]:
+    """Take a glued column apart, oldest record first."""
+    return sorted(_Record(stamp, key.encode(), text.encode()) for key, stamp, text in read_entries(column))
+
+
+def _decode(record: _Record, service: str) -> RegistrationEvent:
+    """Read a record that was sent to `service`."""
+    event = decode_registration(record.body, record.stamp)
+    if str(event.service) != service:
+        raise DecodeError("ambiguous-service", "a name that is there twice; another reader would take the other one")
+    return event

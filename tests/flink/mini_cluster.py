@@ -191,40 +191,23 @@ class MiniCluster:
     def prefix(self, topics: Topics) -> str:
         return f"flink-{topics.tag}:"
 
-    def last_windows(self) -> list[tuple[ServiceKey, ServiceWindow]]:
-        """Return every window of the newest run."""
-        return windows_in(self._directory / f"run-{self._runs}")
-
-    def run(self, topics: Topics, *settings: str, **flink: str) -> dict[str, Report]:
-        """Read the topics to their present ends and stop. Fails when the job failed even once."""
-        process, directory = self._start(topics, settings, flink, bounded=True)
-        try:
-            process.wait(WITHIN_S)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"the job did not end: {_tail(directory)}") from None
-        finally:
-            _stop(process)
-        assert process.returncode == 0, f"the job failed: {_tail(directory)}"
-        return _reports(directory)
-
     @contextmanager
     def running(self, topics: Topics, *settings: str, **flink: str) -> Iterator[Running]:
         """Run the job without end inside the block."""
-        process, directory = self._start(topics, settings, flink, bounded=False)
+        process, directory = self._start(topics, settings, flink)
         try:
             yield Running(process, directory)
         finally:
             _stop(process)
 
     def _start(
-        self, topics: Topics, settings: Iterable[str], flink: dict[str, str], *, bounded: bool
+        self, topics: Topics, settings: Iterable[str], flink: dict[str, str]
     ) -> tuple[subprocess.Popen[str], Path]:
         self._runs += 1
         directory = self._directory / f"run-{self._runs}"
         (directory / "probes").mkdir(parents=True)
         (directory / "tmp").mkdir()
         request = {
-            "bounded": bounded,
             "settings": [
                 f"kafka.bootstrap={self._bootstrap}",
                 f"kafka.group_id=flink-{topics.tag}",
@@ -236,7 +219,6 @@ class MiniCluster:
                 f"redis.prefix={self.prefix(topics)}",
                 "redis.timeout_ms=5000",
                 "lease.shards=8",
-                # A job with an end drops its timers there: what waits to be coalesced would never be written.
                 "routes.coalesce_ms=0",
                 "job.parallelism=2",
                 "job.source_parallelism=2",
@@ -299,6 +281,10 @@ class Running:
 
     def cancel(self) -> None:
         self._tell("cancel", "cancelled")
+
+    def reports(self) -> dict[str, Report]:
+        """Return what the operators counted so far."""
+        return _reports(self.directory)
 
     def _tell(self, command: str, answer: str) -> object:
         assert self.process.stdin is not None

@@ -31,13 +31,9 @@ def main(request: dict) -> None:  # type: ignore[type-arg]
         conf.set_string(name, value)
     env = StreamExecutionEnvironment.get_execution_environment(conf)
     tables = StreamTableEnvironment.create(env)
-    source = job.kafka_source(settings, bounded=request["bounded"])
+    source = job.kafka_source(settings)
     job.build(tables, source, KafkaRecords(bootstrap=settings.kafka.bootstrap), settings)
 
-    if request["bounded"]:
-        result = env.execute(job.NAME)
-        say(finished=True, runtime_ms=result.get_net_runtime())
-        return
     client = env.execute_async(job.NAME)
     say(started=str(client.get_job_id()))
     command, _, argument = sys.stdin.readline().strip().partition(" ")

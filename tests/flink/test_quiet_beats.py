@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.flink.logs import PARTITIONS, SHARDS, T0, register
-from tests.flink.mini_cluster import HEARTBEAT, REGISTRY, MiniCluster, Planned, Report, Tables, Topics
+from tests.flink.mini_cluster import HEARTBEAT, REGISTRY, MiniCluster, Planned, Report, Tables, Topics, windows_in
 from tests.wire.events import as_bytes
 from waypost.model.health_window import WindowPlan
 from waypost.model.names import ServiceKey
@@ -21,13 +22,17 @@ WINDOWS = sum(PLAN.bucket(ServiceKey("default", "a")) in PLAN.due(T0 + (n + 1) *
 """How many windows of the service end within the log."""
 
 
-def a_quiet_log(beats: int) -> list[Planned]:
-    """Registrations, two witnesses a second for every shard, and `beats` unchanged beats spread over all of it."""
-    log = [
+def registrations() -> list[Planned]:
+    return [
         Planned(REGISTRY, T0 + n, n % PARTITIONS, b"default/a", as_bytes(register("a", f"a-{n}")))
         for n in range(INSTANCES)
     ]
-    for half in range(2 * SECONDS):
+
+
+def quiet_beats(beats: int) -> list[Planned]:
+    """Two witnesses a second for every shard, one more that ends the last tick, and `beats` unchanged beats."""
+    log = []
+    for half in range(2 * SECONDS + 1):
         for shard in range(SHARDS):
             where = (shard + half) % PARTITIONS
             log.append(Planned(HEARTBEAT, T0 + 500 * half, where, b"_witness/%d" % shard, b"{}"))
@@ -38,23 +43,30 @@ def a_quiet_log(beats: int) -> list[Planned]:
 
 
 def test_ten_times_the_beats_cost_no_call_no_record_and_no_change_more(
-    mini_cluster: MiniCluster, make_topics: Callable[[], Topics], tables_of: Callable[[Topics], Tables]
+    mini_cluster: MiniCluster,
+    make_topics: Callable[[], Topics],
+    tables_of: Callable[[Topics], Tables],
+    tmp_path: Path,
 ) -> None:
     reports: list[dict[str, Report]] = []
     writes: list[int] = []
     metas: list[dict[str, str]] = []
     for beats in (1_000, 10_000):
         topics = make_topics()
-        topics.write(a_quiet_log(beats))
-
-        reports.append(mini_cluster.run(topics, f"window.size_ms={PLAN.size_ms}", f"window.buckets={PLAN.buckets}"))
-
         tables = tables_of(topics)
+        with mini_cluster.running(topics, f"window.size_ms={PLAN.size_ms}", f"window.buckets={PLAN.buckets}") as job:
+            topics.write(registrations())
+            job.until(lambda tables=tables: sum(map(len, tables.routes().values())) == INSTANCES)
+            topics.write(quiet_beats(beats))
+            job.until(lambda job=job: len(windows_in(job.directory)) == WINDOWS)
+            job.stop_with_savepoint(tmp_path / str(beats))
+            reports.append(job.reports())
+
         assert len(tables.routes()[tables.services()[0]]) == INSTANCES
         assert topics.dead() == []
         writes.append(len(tables.changes()))
         metas.append(tables.meta(ServiceKey("default", "a")))
-        told = [window for _, window in mini_cluster.last_windows()]
+        told = [window for _, window in windows_in(job.directory)]
         assert len(told) == len({window.end for window in told}) == WINDOWS
 
     few, many = reports

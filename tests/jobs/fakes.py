@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from pyflink.common import Row
-from pyflink.datastream.state import MapStateDescriptor, StateDescriptor, ValueStateDescriptor
+from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, StateDescriptor, ValueStateDescriptor
 
 from jobs.operators.outputs import DEAD_LETTERS
 from sinks.memory import MemoryRouteStore
@@ -48,6 +48,7 @@ class Checkpoint:
 
     values: dict[tuple[str, str], bytes] = field(default_factory=dict)
     maps: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    lists: dict[tuple[str, str], list[bytes]] = field(default_factory=lambda: defaultdict(list))
     timers: dict[tuple[int, str], None] = field(default_factory=dict)
 
     def copy(self) -> Checkpoint:
@@ -95,6 +96,21 @@ class _Map:
         return iter(self._entries)
 
 
+class _List:
+    def __init__(self, name: str, task: Subtask) -> None:
+        self._name, self._task = name, task
+
+    def get(self) -> list[bytes]:
+        return list(self._task.state.lists[self._name, self._task.key])
+
+    def add(self, value: bytes) -> None:
+        assert type(value) is bytes
+        self._task.state.lists[self._name, self._task.key].append(value)
+
+    def clear(self) -> None:
+        self._task.state.lists.pop((self._name, self._task.key), None)
+
+
 class FakeMetrics:
     """A metric group; what is counted ends up in one mapping, by the path of groups and the name."""
 
@@ -132,6 +148,9 @@ class FakeRuntimeContext:
     def get_map_state(self, descriptor: MapStateDescriptor) -> _Map:
         return _Map(_name(descriptor), self._task)
 
+    def get_list_state(self, descriptor: ListStateDescriptor) -> _List:
+        return _List(_name(descriptor), self._task)
+
 
 def _name(descriptor: StateDescriptor) -> str:
     return str(descriptor.get_name())
@@ -161,7 +180,8 @@ class Subtask:
 
     def process(self, row: Row) -> None:
         self.key = row[0]
-        self._collect(self._operator.process_element(row, self))
+        process = self._operator.process_element1 if len(row) == 2 else self._operator.process_element2
+        self._collect(process(row, self))
 
     def run_for(self, ms: int) -> None:
         """Let time pass, firing timers on the way."""

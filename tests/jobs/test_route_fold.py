@@ -10,16 +10,19 @@ from itertools import pairwise
 
 import orjson
 import pytest
+from pyflink.common import Row
 
 from jobs.operators import routes
 from tests.jobs.fakes import Checkpoint, Subtask, run_for
 from tests.jobs.world import HEARTBEAT, JOB, OTHER_JOB, REGISTRY, A, B, C, D, World, fold
-from tests.model.events import SECOND, T0, a_fact, a_set, deregistered
+from tests.model.events import SECOND, T0, a_fact, a_set, deregistered, registered
 from waypost.errors import FencedError
 from waypost.model.events import InstanceEvent, LeaseFact
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import ChangeOp, format_digest
+from waypost.model.stamp import Stamp
 from waypost.wire.dead_letter import decode_dead_letter
+from waypost.wire.glue import ENTRY, encode_entry
 from waypost.wire.registry import encode_registration
 from waypost.wire.route_changes import Chunk, RestartMarker, decode_route_change
 
@@ -743,7 +746,7 @@ def test_record_without_any_effect_is_a_dead_letter(world: World) -> None:
 
     [(key, value)] = task.dead_letters
     letter = decode_dead_letter(value)
-    assert key == b"default/a"
+    assert key == b"any"  # the record's own
     assert (letter.topic, letter.partition, letter.offset) == (REGISTRY, event.stamp.partition, event.stamp.offset)
     assert letter.reason == "unknown-instance"
     assert letter.value == encode_registration(event)
@@ -788,3 +791,90 @@ def test_everything_that_leaves_is_bytes(world: World) -> None:
     assert task.dead_letters
     for record in task.records + task.dead_letters:
         assert [type(part) for part in record] == [bytes, bytes]
+
+
+# -- what comes in bulk -----------------------------------------------------------------------------------
+
+
+def bulk(world: World, service: ServiceKey, count: int) -> Row:
+    """Return a gathered row of `count` registrations that the job is behind with."""
+    events = [registered(world.stamp(ago=30 * SECOND), f"p-{n}", service=service) for n in range(count)]
+    entries = [encode_entry("any", event.stamp, encode_registration(event).decode()) for event in events]
+    return Row(str(service), ENTRY.join(entries))
+
+
+def test_what_comes_in_bulk_is_folded_in_slices_and_holds_up_nobody(world: World) -> None:
+    task = world.start()
+    world.register(task, service=B)
+    task.run_for(SECOND)
+
+    for service in (A, C, D):
+        task.process(bulk(world, service, 300))
+    world.register(task, service=B, instance="p-2")
+
+    assert world.table(B) == {"p-1", "p-2"}
+    assert world.table(A) == world.table(C) == world.table(D) == set()
+    task.run_for(10 * SECOND)
+    assert all(len(world.table(service)) == 300 for service in (A, C, D))
+    assert not any(task.state.lists.values())
+
+
+def test_few_gathered_records_are_folded_at_once(world: World) -> None:
+    task = world.start()
+
+    task.process(bulk(world, A, 3))
+
+    assert world.table() == {"p-0", "p-1", "p-2"}
+
+
+def test_what_was_put_aside_survives_a_crash(world: World) -> None:
+    task = world.start()
+    task.process(bulk(world, A, 300))
+    task.run_for(2)
+    restored = task.state.copy()
+
+    again = world.start(restored, attempt=1)
+    again.run_for(30 * SECOND)
+
+    assert len(world.table()) == 300
+    assert not any(again.state.lists.values())
+
+
+def test_nothing_is_published_after_a_restore_before_what_was_put_aside_is_folded(world: World) -> None:
+    task = world.start()
+    task.process(bulk(world, A, 300))
+    restored = task.state.copy()
+    task.run_for(10 * SECOND)
+    before = world.revision()
+
+    again = world.start(restored, attempt=1)
+    world.register(again, instance="late")
+
+    assert world.revision() == before
+    again.run_for(30 * SECOND)
+    assert len(world.table()) == 301
+
+
+def test_a_bad_record_among_gathered_ones_is_a_dead_letter_and_the_others_count(world: World) -> None:
+    task = world.start()
+    row = bulk(world, A, 2)
+    bad = encode_entry("its-key", Stamp(T0, 3, 77), '{"service":"a","instance":"x","port":0}')
+
+    task.process(Row(row[0], f"{row[1]}{ENTRY}{bad}"))
+
+    [(key, value)] = task.dead_letters
+    letter = decode_dead_letter(value)
+    assert key == b"its-key"
+    assert (letter.partition, letter.offset) == (3, 77)
+    assert world.table() == {"p-0", "p-1"}
+
+
+def test_a_record_sent_to_another_service_than_it_names_is_a_dead_letter(world: World) -> None:
+    task = world.start()
+    row = bulk(world, B, 1)
+
+    task.process(Row(str(A), row[1]))
+
+    [(_, value)] = task.dead_letters
+    assert decode_dead_letter(value).reason == "ambiguous-service"
+    assert world.table(A) == world.table(B) == set()

@@ -30,7 +30,7 @@ def end_window(task: Subtask, service: ServiceKey = A, **tallies: Tally) -> Serv
     end = task.clock.wall
     named = {name.replace("_", "-"): tally for name, tally in tallies.items()}
     window = ServiceWindow(end - 60 * SECOND, end, named)
-    task.process(Row(str(service), WINDOW, -1, -1, end, encode_window(window)))
+    task.process(Row(str(service), WINDOW, encode_window(window)))
     return window
 
 
@@ -99,7 +99,7 @@ def test_windows_of_a_wiped_store_make_no_table(world: World) -> None:
     task.run_for(SECOND)
     world.store.wipe()
 
-    task.process(Row(str(A), WINDOW, -1, -1, T0, encode_window(ServiceWindow(T0 - 60_000, T0, {"p-1": Tally(1)}))))
+    task.process(Row(str(A), WINDOW, encode_window(ServiceWindow(T0 - 60_000, T0, {"p-1": Tally(1)}))))
 
     assert A not in world.store.services or "window_end" not in meta(world)
     task.run_for(world.routes.audit_ms + SECOND)
@@ -177,7 +177,7 @@ def test_after_a_restart_tables_are_read_a_few_entries_at_a_time(world: World, m
     task.run_for(SECOND)
 
     again = restarted(world, task)
-    again.process(Row(str(A), WINDOW, -1, -1, T0, encode_window(ServiceWindow(T0, T0 + 1, {"p-1": Tally(1)}))))
+    again.process(Row(str(A), WINDOW, encode_window(ServiceWindow(T0, T0 + 1, {"p-1": Tally(1)}))))
     world.register(again, instance="p-new")
     again.run_for(60 * SECOND)
     end_window(again, **{f"p_{n}": Tally(beats=1) for n in range(25)}, p_new=Tally(beats=1))
@@ -283,7 +283,7 @@ def test_a_window_told_twice_changes_no_weight(world: World) -> None:
     entries = len(world.store.changes)
 
     for _ in range(5):
-        task.process(Row(str(A), WINDOW, -1, -1, window.end, encode_window(window)))
+        task.process(Row(str(A), WINDOW, encode_window(window)))
         task.run_for(SECOND)
 
     assert len(world.store.changes) == entries

@@ -6,7 +6,7 @@ import orjson
 from pyflink.common import Row
 
 from jobs.operators.routes import RouteFold
-from schemas.flink_types import LEASES, REGISTRATION
+from schemas.flink_types import LEASES, REGISTRATIONS
 from tests.jobs.fakes import Checkpoint, Clock, ProbedStore, Subtask
 from tests.model.events import T0, registered
 from waypost.model.events import InstanceEvent, LeaseTransition, SetEvent
@@ -14,6 +14,7 @@ from waypost.model.fencing import WriterId
 from waypost.model.names import ServiceKey
 from waypost.model.stamp import Stamp
 from waypost.settings import Routes
+from waypost.wire.glue import encode_entry
 from waypost.wire.registry import encode_registration
 from waypost.wire.transitions import encode_transitions
 
@@ -65,7 +66,7 @@ def fold(task: Subtask, *events: InstanceEvent | SetEvent | LeaseTransition) -> 
     for event in events:
         stamp, service = event.stamp, str(event.service)
         if isinstance(event, LeaseTransition):
-            task.process(Row(service, LEASES, 0, 0, stamp.at, encode_transitions([event])))
+            task.process(Row(service, LEASES, encode_transitions([event])))
         else:
-            body = encode_registration(event)
-            task.process(Row(service, REGISTRATION, stamp.partition, stamp.offset, stamp.at, body))
+            column = encode_entry("any", stamp, encode_registration(event).decode())
+            task.process(Row(service, REGISTRATIONS, column.encode()))

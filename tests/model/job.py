@@ -27,8 +27,9 @@ from waypost.wire.fold_state import (
     encode_tallies,
     encode_unknown,
 )
+from waypost.wire.glue import encode_entry
 from waypost.wire.health_window import decode_partials, encode_partial
-from waypost.wire.tick import TickReader, encode_entry
+from waypost.wire.tick import TickReader
 from waypost.wire.transitions import (
     decode_flap,
     decode_row,

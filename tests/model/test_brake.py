@@ -109,20 +109,13 @@ def test_an_operator_ends_a_hold() -> None:
     for _ in run.seconds(40):
         pass
     assert run.protected[service(0)]
-    release(run, service(0), T0 + 40_000)
+    run.tell(InstanceEvent(op=Op.UNPROTECT, service=service(0), instance="", stamp=Stamp(T0 + 40_001, 0, 99_999)))
+    run.publish()
 
     assert of(run, 0) == ids(0, 20) - {i for _, i in part(0, 20, 55)}
     assert run.protected[service(0)] is False
     for _ in run.seconds(45, start=40):
         assert run.held == set()
-
-
-def release(run: Run, of: ServiceKey, now: int) -> None:
-    word = InstanceEvent(op=Op.UNPROTECT, service=of, instance="", stamp=Stamp(now + 1, 0, 99_999))
-    run.job.fold(of).apply(word)
-    run.publish()
-    run.job.pass_on([run.job.gate.unprotect(of)])
-    run.publish()
 
 
 def test_a_hold_time_of_its_own() -> None:

@@ -78,7 +78,7 @@ def test_a_gate_of_version_1_goes_on_with_its_deferrals_and_rows() -> None:
     waiting = transitions.decode_waiting(blob("deferred"))
     assert (waiting.phase, waiting.until, waiting.lapse.instance) == (Phase.DEFERRED, T + 30_000, "p-2")
     row = transitions.decode_row(blob("row"))
-    assert (row.end, row.shard, row.counts, row.settled, row.failed) == (T + 11_000, 3, {}, (), ())
+    assert (row.end, row.shard, row.counts, row.settled, row.failed, row.released) == (T + 11_000, 3, {}, (), (), {})
     assert [t.fact for t in transitions.decode_transitions(blob("transitions"))] == [
         LeaseFact.LAPSED,
         LeaseFact.RENEWED,

@@ -11,7 +11,8 @@ from waypost.model.leases import Reject, TimedBeat
 from waypost.model.stamp import Stamp
 from waypost.wire import tick
 from waypost.wire.beats import encode_beat
-from waypost.wire.tick import ENTRY, TickReader, encode_entry
+from waypost.wire.glue import ENTRY, encode_entry
+from waypost.wire.tick import TickReader
 
 HERE = Stamp(NOW, 3, 1204)
 BEATS = st.builds(

@@ -59,6 +59,7 @@ def test_a_batch_comes_back(batch: list[LeaseTransition]) -> None:
         st.dictionaries(SERVICES, st.integers(-9, 9)),
         st.lists(st.builds(Target, SERVICES, st.just("i-1")), max_size=2).map(tuple),
         MANY.map(tuple),
+        st.dictionaries(SERVICES, TIMES),
     )
 )
 def test_a_row_comes_back(row: ShardTick) -> None:
@@ -75,13 +76,6 @@ def test_what_waits_comes_back(waiting: Waiting) -> None:
 @given(st.builds(Flap, st.floats(0, 1e9), TIMES, STAMPS, TIMES))
 def test_a_flap_comes_back(flap: Flap) -> None:
     assert codec.decode_flap(codec.encode_flap(flap)) == flap
-
-
-def test_the_gate_tells_rows_and_words_apart() -> None:
-    service = ServiceKey("shop", "cart")
-
-    assert codec.decode_for_gate(codec.encode_unprotect(service)) == codec.Unprotect(service)
-    assert codec.decode_for_gate(codec.encode_row(ShardTick(1, 2, 0, 0))) == ShardTick(1, 2, 0, 0)
 
 
 @pytest.mark.parametrize(

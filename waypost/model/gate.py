@@ -57,6 +57,7 @@ class ShardTick(NamedTuple):
     counts: Mapping[ServiceKey, int] = {}
     settled: tuple[Target, ...] = ()
     failed: tuple[LeaseTransition, ...] = ()
+    released: Mapping[ServiceKey, int] = {}
 
 
 def shard_tick(end: int, shard: int, result: TickResult) -> ShardTick:
@@ -71,6 +72,7 @@ def shard_tick(end: int, shard: int, result: TickResult) -> ShardTick:
         result.counts,
         tuple(result.settled),
         tuple(result.failed),
+        result.released,
     )
 
 
@@ -190,14 +192,6 @@ class Gate:
         if rows:
             yield self._decide(end, list(rows.values()), complete=False)
 
-    def unprotect(self, service: ServiceKey) -> Decision:
-        """End the hold of a service because an operator says so. Waits for no tick."""
-        now = self.clock.last_tick
-        decision = Decision(now, complete=False)
-        for target in sorted(self._held.get(service, ())):
-            self._leave(target, self.waiting[target].lapse, now, decision, "released", stamp=Stamp(now, -1, 0))
-        return decision
-
     # -- deciding --------------------------------------------------------------------------------------
 
     def _decide(self, end: int, rows: list[ShardTick], *, complete: bool) -> Decision:
@@ -219,6 +213,9 @@ class Gate:
                 self._renew(renewal, decision)
         self._brake.count(changes)
         decision.counted = bool(changes)
+        for row in rows:
+            for service, at in row.released.items():
+                self._release(service, at, decision)
         proposed = [lapse for row in rows for lapse in row.lapses]
         if complete:
             over = self._due_now(end, proposed, decision)
@@ -261,6 +258,14 @@ class Gate:
         elif renewal.health is Health.FAIL:
             decision.departed.append(renewal)
         decision.add(renewal)
+
+    def _release(self, service: ServiceKey, at: int, decision: Decision) -> None:
+        """End the hold of a service because an operator said so `at` a time; what was held later stays."""
+        end = max(decision.end, self.clock.last_tick)
+        for target in sorted(self._held.get(service, ())):
+            lapse = self.waiting[target].lapse
+            if lapse.stamp.at <= at:
+                self._leave(target, lapse, end, decision, "released", stamp=Stamp(end, -1, 0))
 
     def _due_now(self, end: int, proposed: list[LeaseTransition], decision: Decision) -> list[Target]:
         """Take what is due: deferred lapses are proposed again, who left is told for the last time; return whose hold

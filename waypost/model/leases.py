@@ -100,9 +100,10 @@ class TickResult:
     beats of registered instances only; `unknown` and `late` count the beats of ids never registered and of ids
     deregistered before.
 
-    `counts`, `settled` and `failed` tell what happened since the row before: by how much the number of live leases of a
-    service changed, which lapsed leases are no longer to be waited for (registered anew or deregistered), and which
-    instances a checker found failing. All three are in the order of the log, the tick's own beats last.
+    `counts`, `settled`, `failed` and `released` tell what happened since the row before: by how much the number of live
+    leases of a service changed, which lapsed leases are no longer to be waited for (registered anew or deregistered),
+    which instances a checker found failing, and which services an operator let go, with the time of that. All are in
+    the order of the log, the tick's own beats last.
     """
 
     lapses: list[LeaseTransition] = field(default_factory=list)
@@ -111,6 +112,7 @@ class TickResult:
     settled: list[Target] = field(default_factory=list)
     failed: list[LeaseTransition] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    released: dict[ServiceKey, int] = field(default_factory=dict)
     first_beat: int = 0
     last_beat: int = 0
     renewed: int = 0
@@ -135,6 +137,7 @@ class LeaseShard:
     counts: dict[ServiceKey, int] = field(default_factory=dict, compare=False)
     settled: list[Target] = field(default_factory=list, compare=False)
     failed: list[LeaseTransition] = field(default_factory=list, compare=False)
+    released: dict[ServiceKey, int] = field(default_factory=dict, compare=False)
     """What the next row will tell, see `TickResult`. Not stored: the directory is saved with each row, so what came
     since is exactly what the journal brings back."""
     tallies: ShardTallies = field(default_factory=ShardTallies, compare=False, repr=False)
@@ -153,6 +156,8 @@ class LeaseShard:
             return self._remove(event.instance, event.service, event.stamp)
         if event.op is Op.UPDATE and "lease_seconds" in event.changes:
             return self._change(event.instance, event.service, event.stamp, event.changes["lease_seconds"] * 1000)
+        if event.op is Op.UNPROTECT:
+            self.released[event.service] = max(self.released.get(event.service, 0), event.stamp.at)
         if event.op is Op.STATUS and event.health is not None:
             return self._check(event.instance, event.service, event.stamp, event.health)
         return False
@@ -247,8 +252,8 @@ class LeaseShard:
         if end >= self.next_report:
             self._report(end, result)
         result.counts = {service: n for service, n in self.counts.items() if n}
-        result.settled, result.failed = self.settled, self.failed
-        self.counts, self.settled, self.failed = {}, [], []
+        result.settled, result.failed, result.released = self.settled, self.failed, self.released
+        self.counts, self.settled, self.failed, self.released = {}, [], [], {}
         return result
 
     def _count(self, service: ServiceKey, n: int) -> None:

@@ -9,9 +9,15 @@ DEFAULT_NAMESPACE = "default"
 
 # RFC 1123 label as Kubernetes uses it; a service name may be a dotted subdomain of at most 253 signs.
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
-_NAMESPACE = re.compile(rf"{_LABEL}\Z")
-_SERVICE = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*\Z")
-_INSTANCE = re.compile(r"[A-Za-z0-9._:-]{1,253}\Z")
+NAMESPACE_PATTERN = _LABEL
+SERVICE_PATTERN = rf"{_LABEL}(?:\.{_LABEL})*"
+INSTANCE_PATTERN = r"[A-Za-z0-9._:-]+"
+MAX_NAME = 253
+"""Characters of a service or instance."""
+
+_NAMESPACE = re.compile(rf"{NAMESPACE_PATTERN}\Z")
+_SERVICE = re.compile(rf"(?=.{{1,{MAX_NAME}}}\Z){SERVICE_PATTERN}\Z")
+_INSTANCE = re.compile(rf"(?=.{{1,{MAX_NAME}}}\Z){INSTANCE_PATTERN}\Z")
 
 
 def is_namespace(name: str) -> bool:

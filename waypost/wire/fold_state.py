@@ -36,8 +36,8 @@ def _dump(*fields: Any) -> bytes:
     return orjson.dumps((VERSION, *fields), default=tuple)  # default: orjson refuses named tuples
 
 
-def _load(blob: bytes) -> list[Any]:
-    fields = orjson.loads(blob)
+def _load(stored: bytes | list[Any]) -> list[Any]:
+    fields = stored if isinstance(stored, list) else orjson.loads(stored)
     _require_version(fields[0])
     return list(fields[1:])
 
@@ -79,7 +79,7 @@ def encode_facts(facts: InstanceFacts) -> bytes:
     )
 
 
-def decode_facts(blob: bytes) -> InstanceFacts:
+def decode_facts(blob: bytes | list[Any]) -> InstanceFacts:
     """Decode what `encode_facts` wrote."""
     f = _load(blob)
     hold, until, last_beat, damped_until, *damped = f[13:] or (None, 0, 0, 0, ORIGIN, ORIGIN)
@@ -135,7 +135,7 @@ def encode_published(published: Published) -> bytes:
     return _dump(f"{published.route_digest:x}", published.since, published.mark)
 
 
-def decode_published(blob: bytes) -> Published:
+def decode_published(blob: bytes | list[Any]) -> Published:
     """Decode what `encode_published` wrote."""
     route_digest, since, *mark = _load(blob)
     return Published(int(route_digest, 16), since, Mark(mark[0]) if mark else Mark.NONE)
@@ -147,7 +147,7 @@ def encode_weight(weight: LoadWeight) -> bytes:
     return _dump(w.generation, w.share, w.published, w.ratio, w.moving, w.silent, w.window)
 
 
-def decode_weight(blob: bytes) -> LoadWeight:
+def decode_weight(blob: bytes | list[Any]) -> LoadWeight:
     """Decode what `encode_weight` wrote."""
     generation, *rest = _load(blob)
     return LoadWeight(Stamp(*generation), *rest)

@@ -46,6 +46,10 @@ MAX_FUTURE_SECONDS = 86_400
 """How far `last_updated` may be ahead of the append time. One absurd value would make every honest later set
 stale for ever; a day forgives wrong time zones."""
 
+MAX_TIME_MS = 4_102_444_800_000
+"""The year 2100. Revisions are append time x 1000 and have to stay below 2^53; a topic that once had its producers'
+clock keeps whatever they wrote."""
+
 DECLARABLE = {d.value.lower(): d for d in Declared if d is not Declared.REMOVED}
 """The five statuses an owner or operator may declare. Removal is an op of its own."""
 
@@ -60,8 +64,10 @@ def registry_key(service: ServiceKey) -> bytes:
     return str(service).encode()
 
 
-def decode_registration(value: bytes | None, stamp: Stamp) -> RegistrationEvent:
+def decode_registration(value: bytes | str | None, stamp: Stamp) -> RegistrationEvent:
     """Read one record of `service-registry`, appended at `stamp`. Raises DecodeError, and nothing else."""
+    if not 0 <= stamp.at < MAX_TIME_MS:
+        raise DecodeError("append-time-out-of-range", f"{stamp.at} ms; is the topic's clock the broker's?")
     if value is None:
         raise DecodeError("tombstone", "a null value says nothing; deregister with op deregister")
     doc = read_object(value, MAX_BYTES)

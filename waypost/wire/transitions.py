@@ -8,7 +8,7 @@ checked like any state's, and the one before is read: version 1 had no brake.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -22,14 +22,6 @@ from waypost.model.stamp import Stamp
 
 VERSION = 2
 _READABLE = (1, 2)
-
-_UNPROTECT = "unprotect"
-
-
-class Unprotect(NamedTuple):
-    """An operator's word to the gate: what is held of this service leaves now."""
-
-    service: ServiceKey
 
 
 def _pack(t: LeaseTransition) -> tuple[Any, ...]:
@@ -99,6 +91,7 @@ def encode_row(row: ShardTick) -> bytes:
             [(*service, n) for service, n in row.counts.items()],
             [(*service, instance) for service, instance in row.settled],
             [_pack(t) for t in row.failed],
+            [(*service, at) for service, at in row.released.items()],
         ),
         default=tuple,
     )
@@ -106,12 +99,8 @@ def encode_row(row: ShardTick) -> bytes:
 
 def decode_row(blob: bytes) -> ShardTick:
     """Decode what `encode_row` wrote."""
-    return _row(_load(blob))
-
-
-def _row(fields: list[Any]) -> ShardTick:
-    end, shard, first, last, lapses, renewals, *more = fields
-    counts, settled, failed = more or ((), (), ())
+    end, shard, first, last, lapses, renewals, *more = _load(blob)
+    counts, settled, failed, released = more or ((), (), (), ())
     return ShardTick(
         end,
         shard,
@@ -122,18 +111,8 @@ def _row(fields: list[Any]) -> ShardTick:
         {ServiceKey(namespace, service): n for namespace, service, n in counts},
         tuple(Target(ServiceKey(namespace, service), instance) for namespace, service, instance in settled),
         tuple(map(_unpack, failed)),
+        {ServiceKey(namespace, service): at for namespace, service, at in released},
     )
-
-
-def encode_unprotect(service: ServiceKey) -> bytes:
-    """Encode an operator's word to the gate; it travels among the rows."""
-    return orjson.dumps((VERSION, _UNPROTECT, *service))
-
-
-def decode_for_gate(blob: bytes) -> ShardTick | Unprotect:
-    """Decode whatever the gate may get."""
-    fields = _load(blob)
-    return Unprotect(ServiceKey(*fields[1:])) if fields[0] == _UNPROTECT else _row(fields)
 
 
 def encode_waiting(waiting: Waiting) -> bytes:
