@@ -40,7 +40,7 @@ from waypost.build import build_id
 from waypost.errors import SettingsError, TopicError, WaypostError
 from waypost.model.fencing import RouteStore
 from waypost.model.health_window import WindowPlan
-from waypost.settings import Redis, Settings, kafka_properties
+from waypost.settings import Redis, Settings, brake_rules, damping_rules, kafka_properties
 from waypost.topics import DEAD_LETTER, HEARTBEAT, ROUTE_CHANGES, check_topics, default_topics
 from waypost.topics import REGISTRY as REGISTRY_TOPIC
 
@@ -124,7 +124,7 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
     )
     transitions = (
         rows.key_by(_everything, Types.INT())
-        .process(LapseGate(lease.shards, lease.tick_ms, lease.batch_grace_ms), ROUTE_INPUT)
+        .process(LapseGate(lease, brake_rules(settings), damping_rules(settings)), ROUTE_INPUT)
         .name("gate")
         .uid("gate")
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from waypost.errors import SettingsError
-from waypost.settings import Settings, kafka_properties, register
+from waypost.model.names import ServiceKey
+from waypost.settings import Settings, brake_rules, kafka_properties, register
 
 
 def a_file(directory: Path, text: str) -> Path:
@@ -123,3 +124,22 @@ def test_a_window_is_whole_ticks() -> None:
 
     with pytest.raises(SettingsError, match=r"window\.size_ms=10000 must be a multiple of lease\.tick_ms=300"):
         Settings.load(overrides=["window.size_ms=10000", "lease.tick_ms=300"])
+
+
+def test_hold_times_of_single_services_are_read() -> None:
+    settings = Settings.load(overrides=["brake.hold_by_service=shop/cart=90000; default/payments=5000;"])
+
+    rules = brake_rules(settings)
+
+    assert rules.hold_of(ServiceKey("shop", "cart")) == 90_000
+    assert rules.hold_of(ServiceKey("default", "payments")) == 5_000
+    assert rules.hold_of(ServiceKey("default", "other")) == settings.brake.hold_ms
+
+
+@pytest.mark.parametrize("text", ["cart=90000", "shop/cart", "shop/cart=soon", "shop/cart=1", "Shop/Cart=90000"])
+def test_a_hold_time_that_cannot_be_read_is_refused(text: str) -> None:
+    assert "brake.hold_by_service" in refused(overrides=[f"brake.hold_by_service={text}"])
+
+
+def test_a_reuse_limit_at_the_suppress_limit_is_refused() -> None:
+    assert "damping.reuse" in refused(overrides=["damping.reuse=2000", "damping.suppress=2000"])

@@ -83,9 +83,14 @@ LAPSES = _job(
     Kind.COUNTER,
     "lapses",
     "gate",
-    "lapses decided: passed, or deferred because no beat could have arrived (again for each time it is deferred)",
+    "lapses decided: passed; deferred because no beat could have arrived (again for each time it is deferred); held by "
+    "the brake, and how such a hold ended: passed, timed out, or released by an operator",
     labels=("decision",),
-    values=("passed", "deferred"),
+    values=("passed", "deferred", "held", "timed-out", "released"),
+)
+HELD = _job("held_instances", Kind.GAUGE, "instances", "gate", "instances the brake holds although their lease lapsed")
+DAMPINGS = _job(
+    "dampings_total", Kind.COUNTER, "waits", "gate", "times an instance that flaps was told to stay away, or longer"
 )
 RENEWALS = _job(
     "renewals_total",
@@ -120,7 +125,7 @@ REGISTRATIONS = _job(
     "route fold",
     "registration events read, by what they do",
     labels=("op",),
-    values=("register", "update", "status", "drain", "deregister", "set"),
+    values=("register", "update", "status", "drain", "deregister", "unprotect", "set"),
 )
 DEAD_LETTERS = _job(
     "dead_letters_total",
@@ -159,6 +164,13 @@ LATENCY = _job(
     buckets=(5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 60_000),
 )
 SERVICES = _job("services", Kind.GAUGE, "services", "route fold", "services this task has met since it started")
+PROTECTED = _job(
+    "protected_services",
+    Kind.GAUGE,
+    "services",
+    "route fold",
+    "services whose table holds endpoints that the brake keeps, or the last one, and that this task has met",
+)
 DIRTY = _job("dirty_services", Kind.GAUGE, "services", "route fold", "services with changes that wait for Redis")
 PASSIVE = _job("passive", Kind.GAUGE, "0 or 1", "route fold", "1: another job owns the tables, this one is silent")
 

@@ -17,6 +17,9 @@ from typing import Any, get_type_hints
 import yaml
 
 from waypost.errors import SettingsError
+from waypost.model.brake import BrakeRules
+from waypost.model.damping import DampingRules
+from waypost.model.names import ServiceKey, is_namespace, is_service
 
 ENV_PREFIX = "WAYPOST_"
 
@@ -112,6 +115,61 @@ class Windows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Brake:
+    """When many lapses at once are held instead of executed."""
+
+    enabled: bool = _setting(
+        True, "yes/no", "off, a network between agents and Kafka that fails in part empties tables within a lease"
+    )
+    service_percent: int = _setting(
+        50, "%", "of a service's leased endpoints; a majority that falls silent together is rarely dead", 1, 100
+    )
+    service_min: int = _setting(
+        3, "instances", "one or two of a small service may die: they leave as usual, the last one excepted", 1
+    )
+    service_ms: int = _setting(
+        30_000, "ms", "lapses this close together count as one event; beats of a fleet are spread over 30 s", 1_000
+    )
+    fleet_percent: int = _setting(
+        15, "%", "of all leased endpoints, as Eureka's self preservation; a zone is usually a third", 1, 100
+    )
+    fleet_min: int = _setting(
+        10, "instances", "below it a fleet of 60 or less would be held for what the service rule lets pass", 1
+    )
+    fleet_ms: int = _setting(60_000, "ms", "a rolling failure is slower over a fleet than in a service", 1_000)
+    hold_ms: int = _setting(
+        600_000,
+        "ms",
+        "time for people to look; the dead get requests meanwhile. No shorter than `fleet_ms`, or the next lapses "
+        "are judged without these",
+        1_000,
+        86_400_000,
+    )
+    hold_by_service: str = _setting("", "ns/svc=ms;…", "services whose hold time is another")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damping:
+    """How instances that come and go are kept away for a while. One departure is a penalty of 1000."""
+
+    enabled: bool = _setting(True, "yes/no", "off, each flap of an instance is two changes of its table")
+    half_life_ms: int = _setting(
+        60_000, "ms", "how fast a penalty is forgotten; doubled, twice as long away after the same flaps", 1_000
+    )
+    suppress: int = _setting(
+        3_000, "penalty", "the fourth departure within a minute or so; a rolling restart makes one", 2_000
+    )
+    reuse: int = _setting(
+        1_000,
+        "penalty",
+        "below it the instance may come back; equal to `suppress` it would flap at the limit",
+        100,
+        2_000,
+    )
+    longest_ms: int = _setting(300_000, "ms", "nobody calm is kept away longer, however often it flapped", 1_000)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Routes:
     """How tables are published."""
 
@@ -192,6 +250,8 @@ class Settings:
     redis: Redis = field(default_factory=Redis)
     lease: Leases = field(default_factory=Leases)
     window: Windows = field(default_factory=Windows)
+    brake: Brake = field(default_factory=Brake)
+    damping: Damping = field(default_factory=Damping)
     routes: Routes = field(default_factory=Routes)
     job: Job = field(default_factory=Job)
 
@@ -224,7 +284,36 @@ class Settings:
             raise SettingsError(
                 f"window.size_ms={settings.window.size_ms} must be a multiple of lease.tick_ms={settings.lease.tick_ms}"
             )
+        if settings.damping.reuse >= settings.damping.suppress:
+            raise SettingsError(
+                f"damping.reuse={settings.damping.reuse} must be below damping.suppress={settings.damping.suppress}"
+            )
+        brake_rules(settings)
         return settings
+
+
+def brake_rules(settings: Settings) -> BrakeRules:
+    """Return the brake's limits for the model. Raises SettingsError for a hold time that cannot be read."""
+    brake = settings.brake
+    by_service = {}
+    for part in filter(None, brake.hold_by_service.split(";")):
+        name, _, ms = part.partition("=")
+        try:
+            service, length = ServiceKey.parse(name.strip()), int(ms)
+            if not (is_namespace(service.namespace) and is_service(service.service)):
+                raise ValueError(name)
+        except ValueError:
+            raise SettingsError(f"brake.hold_by_service: {part!r} is not namespace/service=ms") from None
+        if not 1_000 <= length <= 86_400_000:
+            raise SettingsError(f"brake.hold_by_service: {part!r} must be 1000 to 86400000 ms")
+        by_service[service] = length
+    limits = {item.name: getattr(brake, item.name) for item in fields(brake) if item.name != "hold_by_service"}
+    return BrakeRules(**limits, hold_by_service=by_service)
+
+
+def damping_rules(settings: Settings) -> DampingRules:
+    """Return the limits of damping for the model."""
+    return DampingRules(**{item.name: getattr(settings.damping, item.name) for item in fields(settings.damping)})
 
 
 def register() -> Iterator[tuple[str, Any, Mapping[str, Any]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
@@ -12,32 +12,41 @@ from pyflink.datastream.state import MapStateDescriptor
 from jobs.operators.keyed_state import BYTES, StateMap, StateValue
 from jobs.operators.meters import Meters
 from schemas.flink_types import LEASES
-from waypost.metrics import LAPSES, RENEWALS, SILENCE, TICK_LAG, TICKS, WAITING
-from waypost.model.events import LeaseFact
-from waypost.model.gate import Clock, Decision, Deferred, Gate, Target
+from waypost.metrics import DAMPINGS, HELD, LAPSES, RENEWALS, SILENCE, TICK_LAG, TICKS, WAITING
+from waypost.model.brake import BrakeRules
+from waypost.model.damping import DampingRules, Flap
+from waypost.model.events import LeaseFact, Target
+from waypost.model.gate import Clock, Decision, Gate, Waiting
 from waypost.model.names import ServiceKey
-from waypost.wire.fold_state import decode_clock, encode_clock
+from waypost.settings import Leases
+from waypost.wire.fold_state import decode_clock, decode_live, encode_clock, encode_live
 from waypost.wire.transitions import (
-    decode_deferred,
+    decode_flap,
     decode_row,
-    encode_deferred,
+    decode_waiting,
+    encode_flap,
     encode_transitions,
+    encode_waiting,
 )
 
+T = TypeVar("T")
 
-class _DeferredLapses(dict[Target, Deferred]):
-    """All deferrals, in memory for the once-a-tick look at each, and written through to keyed state."""
 
-    def __init__(self, state: StateMap[Deferred]) -> None:
+class _WriteThrough(dict[Target, T]):
+    """Instances' entries, in memory for the gate to look through, and written through to keyed state."""
+
+    def __init__(self, state: StateMap[T]) -> None:
         super().__init__()
         self._state = state
         for name in state:
             service, _, instance = name.rpartition("\n")
             super().__setitem__(Target(ServiceKey.parse(service), instance), state[name])
+        state.forget()
 
-    def __setitem__(self, target: Target, value: Deferred) -> None:
+    def __setitem__(self, target: Target, value: T) -> None:
         super().__setitem__(target, value)
         self._state[f"{target.service}\n{target.instance}"] = value
+        self._state.forget()
 
     def __delitem__(self, target: Target) -> None:
         super().__delitem__(target)
@@ -54,26 +63,42 @@ class _DeferredLapses(dict[Target, Deferred]):
 class LapseGate(KeyedProcessFunction):
     """Input: one encoded row per shard and tick. Output: one batch of transitions per tick and service.
 
-    Rows wait in keyed state until their tick is complete. If a shard's row does not come within `grace_ms`
+    Rows wait in keyed state until their tick is complete. If a shard's row does not come within `lease.batch_grace_ms`
     (nobody sends its witness), the good news of the others passes; lapses keep waiting.
     """
 
-    def __init__(self, shards: int, tick_ms: int, grace_ms: int) -> None:
-        self._shards = shards
-        self._tick_ms = tick_ms
-        self._grace_ms = grace_ms
+    def __init__(self, lease: Leases, brake: BrakeRules, damping: DampingRules) -> None:
+        self._shards = lease.shards
+        self._tick_ms = lease.tick_ms
+        self._grace_ms = lease.batch_grace_ms
+        self._brake = brake
+        self._damping = damping
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self._rows = runtime_context.get_map_state(MapStateDescriptor("rows", Types.STRING(), BYTES))
         self._clock = StateValue(runtime_context, "clock", encode_clock, decode_clock, Clock)
-        self._deferred: StateMap[Deferred] = StateMap(runtime_context, "deferred", encode_deferred, decode_deferred)
+        # Of the time when nothing but deferred lapses had to wait; a savepoint of then must find it.
+        self._waiting: StateMap[Waiting] = StateMap(runtime_context, "deferred", encode_waiting, decode_waiting)
+        self._flaps: StateMap[Flap] = StateMap(runtime_context, "flaps", encode_flap, decode_flap)
+        self._live: StateValue[dict[ServiceKey, int]] = StateValue(
+            runtime_context, "live", encode_live, decode_live, dict
+        )
         self._gate: Gate | None = None
         self._since: dict[int, int] = {}
-        self._meters = Meters(runtime_context, LAPSES, RENEWALS, SILENCE, TICK_LAG, TICKS, WAITING)
+        self._meters = Meters(runtime_context, DAMPINGS, HELD, LAPSES, RENEWALS, SILENCE, TICK_LAG, TICKS, WAITING)
 
     def _load(self) -> Gate:
         if self._gate is None:
-            self._gate = Gate(self._shards, self._tick_ms, self._clock.get(), _DeferredLapses(self._deferred))
+            self._gate = Gate(
+                self._shards,
+                self._tick_ms,
+                self._clock.get(),
+                _WriteThrough(self._waiting),
+                live=self._live.get(),
+                flaps=_WriteThrough(self._flaps),
+                brake_rules=self._brake,
+                damping=self._damping,
+            )
             for blob in self._rows.values():
                 row = decode_row(bytes(blob))
                 self._gate.rows.setdefault(row.end, {})[row.shard] = row
@@ -90,7 +115,7 @@ class LapseGate(KeyedProcessFunction):
         for end in before - set(gate.rows):
             self._drop(end)
         if decisions:
-            self._clock.set(gate.clock)
+            self._save(gate, decisions)
             self._count(gate, decisions, ctx.timer_service().current_processing_time())
         if row.end in gate.rows and row.end not in self._since:
             now = ctx.timer_service().current_processing_time()
@@ -106,24 +131,34 @@ class LapseGate(KeyedProcessFunction):
                 self._count(gate, decisions, timestamp)
                 yield from _batches(decisions)
                 self._drop(end)
-                self._clock.set(gate.clock)
+                self._save(gate, decisions)
+
+    def _save(self, gate: Gate, decisions: list[Decision]) -> None:
+        self._clock.set(gate.clock)
+        if any(decision.counted for decision in decisions):
+            self._live.set(gate.live)
 
     def _count(self, gate: Gate, decisions: list[Decision], now: int) -> None:
         meters = self._meters
         for decision in decisions:
             meters.count(TICKS, "complete" if decision.complete else "incomplete")
-            if decision.deferred:
-                meters.count(LAPSES, "deferred", decision.deferred)
-            for transitions in decision.batches.values():
-                for transition in transitions:
-                    if transition.fact is LeaseFact.LAPSED:
-                        meters.count(LAPSES, "passed")
-                    else:
-                        meters.count(RENEWALS, transition.fact.value)
+            self._count_lapses(gate, decision)
             if decision.complete:
                 meters.set(TICK_LAG, now - decision.end)
-        meters.set(WAITING, len(gate.deferred))
+        meters.set(WAITING, gate.deferred)
         meters.set(SILENCE, max(0, gate.clock.last_tick - gate.clock.last_beat) if gate.clock.last_beat else 0)
+
+    def _count_lapses(self, gate: Gate, decision: Decision) -> None:
+        meters = self._meters
+        for word, n in decision.lapses.items():
+            meters.count(LAPSES, word, n)
+        for transitions in decision.batches.values():
+            for transition in transitions:
+                if transition.fact in (LeaseFact.RENEWED, LeaseFact.HEALTH):
+                    meters.count(RENEWALS, transition.fact.value)
+                elif transition.fact is LeaseFact.DAMPED and transition.until:
+                    meters.count(DAMPINGS)
+        meters.set(HELD, gate.held)
 
     def _drop(self, end: int) -> None:
         self._since.pop(end, None)

@@ -256,6 +256,14 @@ class KeyedServiceStore:
     def pending(self, value: Pending) -> None:
         self._turn.pending = value
 
+    @property
+    def spares(self) -> set[str] | None:
+        return self._turn.spares
+
+    @spares.setter
+    def spares(self, value: set[str] | None) -> None:
+        self._turn.spares = value
+
     def turn_to(self, key: str) -> None:
         """Work on the current key, which is `key`."""
         for state in (self._sets, self._rows, self._facts, self._published, self._weights):
@@ -292,5 +300,6 @@ class _Turn:
 
     header: Header
     pending: Pending
+    spares: set[str] | None = None
     saved_header: bytes = b""
     had_pending: bool = False

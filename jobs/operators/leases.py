@@ -17,7 +17,7 @@ from jobs.operators.outputs import PARTIALS, dead_letter
 from waypost.errors import DecodeError
 from waypost.metrics import BEATS, DEAD_LETTERS, LATE_BEATS, LEASES, UNKNOWN_BEATS
 from waypost.model.events import InstanceEvent
-from waypost.model.gate import ShardTick
+from waypost.model.gate import shard_tick
 from waypost.model.health_window import WindowPlan
 from waypost.model.leases import LeaseShard, Reject, TickResult
 from waypost.model.service import TOMBSTONE_MS
@@ -93,7 +93,7 @@ class LeaseFold(KeyedCoProcessFunction):
         self._ticks += 1
         if self._ticks % (_FORGET_EVERY * self._shards) < self._shards:
             leases.forget(end - TOMBSTONE_MS)
-        if registered or result.lapses or result.renewals:
+        if registered or result.lapses or result.renewals or result.counts:
             self._save(leases)
         elif result.renewed or partials:
             self._save_beats(leases)
@@ -115,9 +115,7 @@ class LeaseFold(KeyedCoProcessFunction):
             )
         for bucket, services in partials.items():
             yield PARTIALS, Row(bucket, end, encode_partial(services))
-        yield encode_row(
-            ShardTick(end, shard, result.first_beat, result.last_beat, tuple(result.lapses), tuple(result.renewals))
-        )
+        yield encode_row(shard_tick(end, shard, result))
 
     def _register(self, shard: int, column: str) -> None:
         """Keep the records; each tick folds some."""

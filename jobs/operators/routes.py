@@ -45,6 +45,7 @@ from waypost.metrics import (
     HEALS,
     LATENCY,
     PASSIVE,
+    PROTECTED,
     PUBLICATIONS,
     REFUSED,
     SERVICES,
@@ -172,6 +173,7 @@ class RouteFold(KeyedCoProcessFunction):
         self._away_until = 0
         self._live: dict[str, _Live] = {}
         self._dirty: set[str] = set()
+        self._protected: set[str] = set()
         self._meters = Meters(
             runtime_context,
             AUDIT_PARTS,
@@ -181,6 +183,7 @@ class RouteFold(KeyedCoProcessFunction):
             HEALS,
             LATENCY,
             PASSIVE,
+            PROTECTED,
             PUBLICATIONS,
             REFUSED,
             REGISTRATIONS_READ,
@@ -308,10 +311,11 @@ class RouteFold(KeyedCoProcessFunction):
         return WindowStats.of(window, drift=fold.drift(window, leased))
 
     def _cause(self, transition: LeaseTransition) -> Cause:
-        """Return the beat behind a renewal or reported health; for a lapse, which nothing caused, the registration."""
-        if transition.fact is LeaseFact.LAPSED:
-            return Cause(self._registry, transition.generation.partition, transition.generation.offset)
-        return Cause(self._heartbeat, transition.stamp.partition, transition.stamp.offset)
+        """Return the beat behind a renewal or reported health; for what the gate decides, which no record caused, the
+        registration."""
+        if transition.fact in (LeaseFact.RENEWED, LeaseFact.HEALTH):
+            return Cause(self._heartbeat, transition.stamp.partition, transition.stamp.offset)
+        return Cause(self._registry, transition.generation.partition, transition.generation.offset)
 
     def on_timer(self, timestamp: int, ctx: KeyedCoProcessFunction.OnTimerContext) -> Iterator[Any]:
         service = ctx.get_current_key()
@@ -340,6 +344,10 @@ class RouteFold(KeyedCoProcessFunction):
         if bool(self._state.pending) != (service in self._dirty):
             (self._dirty.add if self._state.pending else self._dirty.discard)(service)
             self._meters.set(DIRTY, len(self._dirty))
+        is_protected = self._state.header.marks.protected
+        if is_protected != (service in self._protected):
+            (self._protected.add if is_protected else self._protected.discard)(service)
+            self._meters.set(PROTECTED, len(self._protected))
         self._state.save()
 
     def _touch(self, service: str, fold: ServiceFold, ctx: KeyedCoProcessFunction.Context) -> _Live:

@@ -11,6 +11,7 @@ from waypost.model.beats import Beat
 from waypost.model.events import (
     UPDATABLE,
     Attributes,
+    Hold,
     InstanceEvent,
     LeaseFact,
     LeaseTransition,
@@ -64,6 +65,10 @@ def deregistered(when: float | Stamp, instance: str = "p-1", **fields: Any) -> I
     return an_event(Op.DEREGISTER, when, instance, **fields)
 
 
+def unprotected(when: float | Stamp, **fields: Any) -> InstanceEvent:
+    return an_event(Op.UNPROTECT, when, "", **fields)
+
+
 def declared(status: Declared, when: float | Stamp, instance: str = "p-1") -> InstanceEvent:
     return an_event(Op.STATUS, when, instance, declared=status)
 
@@ -81,8 +86,9 @@ def a_set(when: float | Stamp, *endpoints: str, last_updated: int = 1, healthy: 
 def a_fact(
     fact: LeaseFact, when: float, generation: float | Stamp, instance: str = "p-1", **fields: Any
 ) -> LeaseTransition:
-    """What the lease fold says; LAPSED is stamped by a tick's end, the others by a beat."""
-    stamp = Stamp(T0 + round(when * 1000)) if fact is LeaseFact.LAPSED else at(when, 7, 3)
+    """What the lease path says; the gate stamps by a tick's end, beats by their own."""
+    is_ticks = fact in (LeaseFact.LAPSED, LeaseFact.HELD, LeaseFact.DAMPED)
+    stamp = Stamp(T0 + round(when * 1000)) if is_ticks else at(when, 7, 3)
     return LeaseTransition(
         fact=fact,
         service=fields.pop("service", SERVICE),
@@ -137,7 +143,10 @@ def _service_log(draw: st.DrawFn, max_size: int = 12) -> list[RouteEvent]:
                     "deregister",
                     "set",
                     "lease",
+                    "lease",
                     "beat",
+                    "damp",
+                    "unprotect",
                 ]
             )
         )
@@ -171,17 +180,24 @@ def _service_log(draw: st.DrawFn, max_size: int = 12) -> list[RouteEvent]:
                     request_id=request,
                 )
             )
+        elif kind == "unprotect":
+            events.append(unprotected(stamp, request_id=request))
         elif generations[instance]:
             generation = draw(st.sampled_from(generations[instance]))
-            fact = LeaseFact.HEALTH if kind == "beat" else draw(st.sampled_from([LeaseFact.LAPSED, LeaseFact.RENEWED]))
+            fact = {"beat": LeaseFact.HEALTH, "damp": LeaseFact.DAMPED}.get(kind) or draw(
+                st.sampled_from([LeaseFact.LAPSED, LeaseFact.RENEWED, LeaseFact.HELD])
+            )
             now += 1  # Two facts of one tick about one lease would be one fact.
+            until = 0 if fact in (LeaseFact.HEALTH, LeaseFact.RENEWED) else now + draw(st.sampled_from([0, 600_000]))
             events.append(
                 LeaseTransition(
                     fact=fact,
                     service=SERVICE,
                     instance=instance,
                     generation=generation,
-                    stamp=Stamp(now) if fact is LeaseFact.LAPSED else Stamp(now, 3, offset),
+                    stamp=Stamp(now, 3, offset) if fact in (LeaseFact.HEALTH, LeaseFact.RENEWED) else Stamp(now),
+                    until=until if until > now else 0,
+                    hold=Hold.SERVICE if fact is LeaseFact.HELD else None,
                     health=draw(st.sampled_from(Health)) if fact is LeaseFact.HEALTH else None,
                 )
             )

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from waypost.errors import DecodeError
 from waypost.model.beats import Beat
+from waypost.model.brake import BrakeRules
 from waypost.model.events import Attributes, InstanceEvent, LeaseFact, LeaseTransition, Op, SetEvent
 from waypost.model.health_window import Tally, WindowPlan
 from waypost.model.lifecycle import Declared, Health, Lease, is_routable
@@ -114,10 +115,12 @@ class Story:
         if event.fact is LeaseFact.HEALTH:
             assert event.health is not None
             known.health = event.health
-        elif event.generation == known.generation:
-            known.lease = Lease.LAPSED if event.fact is LeaseFact.LAPSED else Lease.LIVE
+        elif event.generation == known.generation and event.fact is not LeaseFact.DAMPED:
+            known.lease = Lease.LIVE if event.fact is LeaseFact.RENEWED else Lease.LAPSED
 
     def _tell_instance(self, event: InstanceEvent) -> None:
+        if event.op is Op.UNPROTECT:
+            return
         living = self.registered.setdefault(event.service, {})
         known = living.get(event.instance)
         if event.op is Op.REGISTER:
@@ -340,6 +343,106 @@ def lapse_times(deadline: int, lease_ms: int, real: list[int], ticks: set[int], 
         for at in {same_tick[0], same_tick[-1]}
         for lapse in lapse_times(at + lease_ms, lease_ms, real, ticks, tick_ms)
     }
+
+
+Id = tuple[ServiceKey, str]
+
+
+@dataclass
+class Braked:
+    """Who is held, who left and may be taken back, and who is out for good; since when, and until when."""
+
+    held: dict[Id, tuple[int, int]] = field(default_factory=dict)
+    left: dict[Id, tuple[int, int]] = field(default_factory=dict)
+    out: set[Id] = field(default_factory=set)
+
+
+def braked(log: Log, rules: BrakeRules, now: int) -> Braked:
+    """Return what the brake made of the lapses until the tick that ends at `now`, tick by tick from the first.
+
+    For logs in which somebody always beats (no lapse is deferred), no lease is updated and no id is in two namespaces.
+    The sentences are those of the contract:
+
+        If lapses within 30 s would take more than 50 % and at least 3 of a service's endpoints, or within 60 s more
+        than 15 % and at least 10 of the fleet, the whole batch is held. Held ones leave when those still silent no
+        longer exceed the limits, or when the hold time is over, then the one that beat last after all others.
+    """
+    ticks = {end for end in log.complete_ticks if end <= now}
+    story = told(log.events)
+    silences = {(s, i): _silences(log, ticks, s, i) for s, i, _, _ in story.lives}
+    found = Braked()
+    for end in sorted(ticks):
+        silent = {who for who, spans in silences.items() if any(a <= end < b for a, b in spans)}
+        for known in (found.held, found.left):
+            for who in known.keys() - silent:
+                del known[who]
+        found.out = (found.out & silent) | {who for who, (_, until) in found.left.items() if until <= end}
+        found.left = {who: span for who, span in found.left.items() if who not in found.out}
+        leased = {(s, i) for s, i, start, stop in story.lives if start.at < end and (stop is None or stop.at >= end)}
+        _brake_tick(log, rules, end, silent, leased, found)
+    return found
+
+
+def _brake_tick(log: Log, rules: BrakeRules, end: int, silent: set[Id], leased: set[Id], found: Braked) -> None:
+    pending, left = silent - found.left.keys() - found.out, dict(found.left)
+
+    def batch(members: set[Id], window: int) -> set[Id]:
+        return (pending & members) | {who for who in left if who in members and left[who][0] > end - window}
+
+    def exceeds(members: set[Id], window: int, percent: int, least: int) -> bool:
+        taken = batch(members, window)
+        return len(taken) >= least and 100 * len(taken) > percent * len(members - found.out - (left.keys() - taken))
+
+    of_fleet = exceeds(leased, rules.fleet_ms, rules.fleet_percent, rules.fleet_min)
+    for service in {service for service, _ in batch(leased, rules.fleet_ms)}:
+        members = {who for who in leased if who[0] == service}
+        of_service = exceeds(members, rules.service_ms, rules.service_percent, rules.service_min)
+        if of_fleet or (of_service and pending & members):
+            for who in batch(members, rules.fleet_ms if of_fleet else rules.service_ms) - found.held.keys():
+                _, until = found.left.pop(who, (0, end + rules.hold_of(service)))
+                found.held[who] = end, until
+        else:
+            for who in pending & members:
+                _, until = found.held.pop(who, (0, end + rules.hold_of(service)))
+                found.left[who] = end, until
+    for service in {service for service, _ in found.held}:
+        held = {who: until for who, (_, until) in found.held.items() if who[0] == service}
+        over = {who for who, until in held.items() if until <= end}
+        newest = max(held, key=lambda who: (_last_beat(log, who, end), who[1]))
+        if newest in over and len(held) > 1:
+            others = max(until for who, until in held.items() if who != newest)
+            found.held[newest] = end, max(end, others) + log.tick_ms
+            over.discard(newest)
+        for who in over:
+            del found.held[who]
+            found.out.add(who)
+
+
+def _last_beat(log: Log, who: Id, end: int) -> int:
+    return max((b.stamp.at for b in log.beats if b.instance == who[1] and b.stamp.at < end), default=0)
+
+
+def _silences(log: Log, ticks: set[int], service: ServiceKey, instance: str) -> list[tuple[int, int]]:
+    """Return from which tick to before which tick the instance's lease was lapsed."""
+    signs: list[tuple[int, int]] = []  # (when, lease; 0: deregistered)
+    for event in log.events:
+        if isinstance(event, InstanceEvent) and (event.service, event.instance) == (service, instance):
+            if event.op is Op.REGISTER and event.attributes is not None:
+                signs.append((event.stamp.at, event.attributes.lease_seconds * 1000))
+            elif event.op is Op.DEREGISTER:
+                signs.append((event.stamp.at, 0))
+    signs += [(b.stamp.at, -1) for b in log.beats if _speaks_of(b, service, instance)]
+    real, spans, lease_ms = sorted(b.stamp.at for b in log.beats), [], 0
+    signs.sort()
+    for n, (at, word) in enumerate(signs):
+        lease_ms = word if word >= 0 else lease_ms
+        if not lease_ms:
+            continue
+        following = signs[n + 1][0] // log.tick_ms * log.tick_ms + log.tick_ms if n + 1 < len(signs) else 1 << 62
+        (lapse,) = lapse_times(at + lease_ms, lease_ms, real, ticks, log.tick_ms)
+        if lapse is not None and lapse < following:
+            spans.append((lapse, following))
+    return spans
 
 
 Windows = dict[tuple[ServiceKey, int], dict[str, Tally]]

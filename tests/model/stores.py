@@ -23,6 +23,7 @@ class DictStore:
     sets: MutableMapping[str, DeclaredSet] = field(default_factory=dict)
     published: MutableMapping[str, Published] = field(default_factory=dict)
     weights: MutableMapping[str, LoadWeight] = field(default_factory=dict)
+    spares: set[str] | None = None
 
 
 class Frozen(MutableMapping[str, T]):
@@ -60,6 +61,7 @@ class FrozenStore(DictStore):
         )
 
     def refreeze(self) -> None:
-        """Write and read the two values that the owner of the store writes back after use."""
+        """Write and read the two values that the owner of the store writes back after use; forget what is not state."""
+        self.spares = None
         self.header = codec.decode_header(codec.encode_header(self.header))
         self.pending = codec.decode_pending(codec.encode_pending(self.pending))

@@ -25,7 +25,7 @@ from tests.model.events import (
     registered,
     updated,
 )
-from waypost.model.events import InstanceEvent, LeaseFact, Op
+from waypost.model.events import InstanceEvent, LeaseFact, Op, Target
 from waypost.model.leases import (
     MAX_UNKNOWN,
     UNKNOWN_MEMORY_MS,
@@ -465,3 +465,31 @@ def _raw(timed: TimedBeat) -> str:
     from waypost.wire.beats import encode_beat
 
     return encode_beat(timed.beat).decode()
+
+
+def test_a_beat_that_is_read_again_does_not_renew_a_lapsed_lease() -> None:
+    shard = LeaseShard()
+    shard.register(registered(0, lease_seconds=10))
+    shard.tick(T0 + 2_000, [a_beat(1.5)])
+    assert shard.tick(T0 + 12_000, ()).lapses
+
+    result = shard.tick(T0 + 13_000, [a_beat(1.5)])
+
+    assert result.renewals == []
+    assert result.counts == {}
+
+
+def test_each_row_tells_by_how_much_the_live_leases_changed() -> None:
+    shard = LeaseShard()
+    shard.register(registered(0, lease_seconds=10))
+    shard.register(registered(0, "p-2", lease_seconds=10))
+    assert shard.tick(T0 + 1_000, ()).counts == {SERVICE: 2}
+    assert shard.tick(T0 + 2_000, ()).counts == {}
+    assert shard.tick(T0 + 10_000, [a_beat(9.5)]).counts == {SERVICE: -1}
+
+    shard.register(registered(11, "p-2", lease_seconds=10))
+    shard.register(deregistered(11, "p-1"))
+    result = shard.tick(T0 + 12_000, ())
+
+    assert result.counts == {}  # one more and one less
+    assert result.settled == [Target(SERVICE, "p-2")]

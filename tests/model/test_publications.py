@@ -28,7 +28,7 @@ from tests.model.test_service import seen
 from waypost.errors import StoreUnavailable
 from waypost.model.events import LeaseFact, RouteEvent
 from waypost.model.fencing import NeedSnapshot, NotOpen, Opened, WriterId, Written
-from waypost.model.lifecycle import Declared, is_routable
+from waypost.model.lifecycle import Declared
 from waypost.model.route_table import Answer, ChangeOp, Publication, digest, format_digest
 from waypost.model.service import MAX_CAUSES, ServiceFold
 from waypost.model.stamp import Cause
@@ -87,13 +87,16 @@ class Publisher:
     def check(self) -> None:
         """The store holds the pure table, and the digest kept by increments is that of what it really holds."""
         visible = seen(self.fold)
-        tables = {
-            i: (a.address, a.port, a.weight)
-            for i, (a, _, d, h, lease) in visible.items()
-            if lease is not None and is_routable(d, h, lease)
-        }
+        views = {i: v for i in self.fold.ids() if (v := self.fold.view(i)) is not None}
         held = {i: decode_endpoint(text) for i, text in self.stored.route.items()}
-        assert {i: (e.address, e.port, e.weight) for i, e in held.items()} == tables
+        table = {i for i, v in views.items() if v.is_routable}
+        if table:
+            assert held.keys() == table
+        else:
+            assert held.keys() <= {i for i, v in views.items() if v.spare is not None}
+        assert {i: (e.address, e.port, e.weight) for i, e in held.items()} == {
+            i: (views[i].attributes.address, views[i].attributes.port, views[i].attributes.weight) for i in held
+        }
         known = {i: decode_instance(text) for i, text in self.stored.instances.items()}
         assert {i: (k.declared, k.health, k.lease) for i, k in known.items()} == {
             i: facts[2:] for i, facts in visible.items()

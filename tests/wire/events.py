@@ -104,6 +104,7 @@ EVENTS = st.one_of(
     _instance(Op.STATUS, health=st.sampled_from(Health)),
     _instance(Op.DRAIN),
     _instance(Op.DEREGISTER),
+    st.builds(InstanceEvent, op=st.just(Op.UNPROTECT), instance=st.just(""), **_COMMON),
     st.builds(
         SetEvent,
         **_COMMON,

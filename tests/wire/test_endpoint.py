@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.wire.events import ALMOST_OURS, ANY_JSON, ATTRIBUTES, NOW, as_bytes
 from waypost.errors import DecodeError
-from waypost.model.events import Attributes
+from waypost.model.events import Attributes, Hold
 from waypost.model.lifecycle import Declared, Health, Lease, Status
-from waypost.model.service import InstanceView
+from waypost.model.service import Held, InstanceView
 from waypost.wire.endpoint import JsonRenderer, decode_endpoint, decode_instance, encode_endpoint, encode_instance
 
 PLACE = Attributes(address="10.1.2.3", port=8080, zone="a", node="n1", metadata={"b": "2", "a": "1"})
@@ -39,13 +39,21 @@ def test_every_route_entry_survives(attributes: Attributes, since: int, held: bo
 
 
 @settings(deadline=None, max_examples=60)
-@given(ATTRIBUTES, st.sampled_from(Declared), st.sampled_from(Health), st.sampled_from(Status), st.booleans())
+@given(
+    ATTRIBUTES,
+    st.sampled_from(Declared),
+    st.sampled_from(Health),
+    st.sampled_from(Status),
+    st.booleans(),
+    st.none() | st.builds(Held, st.sampled_from(Hold), st.integers(0, NOW), st.integers(0, NOW)),
+)
 def test_every_instance_entry_survives(
-    attributes: Attributes, declared: Declared, health: Health, status: Status, routable: bool
+    attributes: Attributes, declared: Declared, health: Health, status: Status, routable: bool, held: Held | None
 ) -> None:
     fields = {
         **asdict(attributes), "source": "agent", "declared": declared, "health": health, "lease": Lease.LIVE,
         "status": status, "routable": routable, "reason": "up", "since": NOW, "generation": NOW,
+        "held": held, "damped_until": NOW,
     }  # fmt: skip
 
     assert asdict(decode_instance(encode_instance(**fields))) == fields
@@ -67,6 +75,19 @@ def test_the_renderer_says_why_an_instance_is_not_routable() -> None:
     assert (known.status, known.routable, known.reason) == (Status.DOWN, False, "lease-lapsed")
     assert (known.since, known.generation) == (NOW + 90_000, NOW)
     assert JsonRenderer().route(PLACE, NOW) == encode_endpoint(PLACE, since=NOW)
+
+
+def test_an_entry_written_before_there_was_a_brake_is_not_held() -> None:
+    seen = InstanceView(
+        attributes=PLACE, source="agent", declared=Declared.UP, health=Health.PASS, lease=Lease.LIVE, generation=NOW,
+        weight=1,
+    )  # fmt: skip
+    doc = json.loads(JsonRenderer().instance(seen, NOW))
+    del doc["held"], doc["damped_until"]
+
+    known = decode_instance(as_bytes(doc))
+
+    assert (known.held, known.damped_until) == (None, 0)
 
 
 @pytest.mark.parametrize("missing", ["address", "port", "weight", "zone", "node", "metadata", "since", "held"])

@@ -13,13 +13,14 @@ from tests.wire.events import ATTRIBUTES, NOW, VALUES
 from waypost.errors import StateVersionError
 from waypost.model.beats import Beat
 from waypost.model.dynamic_weights import LoadWeight
+from waypost.model.events import Hold
 from waypost.model.gate import Clock
 from waypost.model.health_window import ShardTallies, Tally
 from waypost.model.leases import Lease, LeaseShard, TimedBeat, UnknownBeat
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer
-from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Pending, Position, Published
+from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Mark, Marks, Pending, Position, Published
 from waypost.model.stamp import Cause, Stamp
 from waypost.wire import fold_state as codec
 from waypost.wire.beats import decode_beat
@@ -49,6 +50,12 @@ STATE = settings(derandomize=True, deadline=None, max_examples=60)
         lapsed=st.booleans(),
         lease_generation=STAMPS,
         lease_stamp=STAMPS,
+        hold=st.none() | st.sampled_from(Hold),
+        until=st.integers(0, NOW),
+        last_beat=st.integers(0, NOW),
+        damped_until=st.integers(0, NOW),
+        damped_generation=STAMPS,
+        damped_stamp=STAMPS,
     )
 )
 def test_facts_come_back(facts: InstanceFacts) -> None:
@@ -78,7 +85,7 @@ def test_sets_come_back(declared: DeclaredSet) -> None:
 
 
 @STATE
-@given(st.builds(Published, DIGESTS, st.integers(0, NOW)))
+@given(st.builds(Published, DIGESTS, st.integers(0, NOW), st.sampled_from(Mark)))
 def test_what_was_published_comes_back(published: Published) -> None:
     assert codec.decode_published(codec.encode_published(published)) == published
 
@@ -92,6 +99,10 @@ def test_what_was_published_comes_back(published: Published) -> None:
         st.builds(Position, STAMPS, st.integers(0, NOW)),
         DIGESTS,
         st.integers(0, 9),
+        st.integers(0, 9),
+        st.builds(Marks, *[st.integers(0, 9)] * 3),
+        STAMPS,
+        STAMPS,
     )
 )
 def test_headers_come_back(header: Header) -> None:
@@ -263,6 +274,12 @@ def test_state_of_another_version_is_refused_with_the_remedy(decode: Any, blob: 
 
     with pytest.raises(StateVersionError, match="restore the savepoint with the release that wrote it"):
         decode(orjson.dumps([fields[0] + 1, *fields[1:]]))
+
+
+@STATE
+@given(st.dictionaries(SERVICES, st.integers(1, 2**31)))
+def test_the_gates_numbers_come_back(live: dict[ServiceKey, int]) -> None:
+    assert codec.decode_live(codec.encode_live(live)) == live
 
 
 @STATE

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.wire.events import NOW
 from waypost.errors import StateVersionError
-from waypost.model.events import LeaseFact, LeaseTransition
-from waypost.model.gate import Deferred, ShardTick
+from waypost.model.damping import Flap
+from waypost.model.events import Hold, LeaseFact, LeaseTransition, Target
+from waypost.model.gate import Phase, ShardTick, Waiting
 from waypost.model.lifecycle import Health
 from waypost.model.names import ServiceKey
 from waypost.model.stamp import Stamp
@@ -31,7 +32,10 @@ TRANSITIONS = st.builds(
     deadline=TIMES,
     last_beat=TIMES,
     lease_ms=st.integers(2_000, 86_400_000),
+    until=TIMES,
+    hold=st.none() | st.sampled_from(Hold),
 )
+SERVICES = st.builds(ServiceKey, st.sampled_from(["default", "shop"]), st.sampled_from(["a", "b.c"]))
 MANY = st.lists(TRANSITIONS, max_size=5)
 CODEC = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -43,15 +47,35 @@ def test_a_batch_comes_back(batch: list[LeaseTransition]) -> None:
 
 
 @CODEC
-@given(st.builds(ShardTick, TIMES, st.integers(0, 127), TIMES, TIMES, MANY.map(tuple), MANY.map(tuple)))
+@given(
+    st.builds(
+        ShardTick,
+        TIMES,
+        st.integers(0, 127),
+        TIMES,
+        TIMES,
+        MANY.map(tuple),
+        MANY.map(tuple),
+        st.dictionaries(SERVICES, st.integers(-9, 9)),
+        st.lists(st.builds(Target, SERVICES, st.just("i-1")), max_size=2).map(tuple),
+        MANY.map(tuple),
+        st.dictionaries(SERVICES, TIMES),
+    )
+)
 def test_a_row_comes_back(row: ShardTick) -> None:
     assert codec.decode_row(codec.encode_row(row)) == row
 
 
 @CODEC
-@given(st.builds(Deferred, TRANSITIONS, TIMES))
-def test_a_deferral_comes_back(deferred: Deferred) -> None:
-    assert codec.decode_deferred(codec.encode_deferred(deferred)) == deferred
+@given(st.builds(Waiting, TRANSITIONS, st.sampled_from(Phase), TIMES, TIMES))
+def test_what_waits_comes_back(waiting: Waiting) -> None:
+    assert codec.decode_waiting(codec.encode_waiting(waiting)) == waiting
+
+
+@CODEC
+@given(st.builds(Flap, st.floats(0, 1e9), TIMES, STAMPS, TIMES))
+def test_a_flap_comes_back(flap: Flap) -> None:
+    assert codec.decode_flap(codec.encode_flap(flap)) == flap
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_S = 5.0
 
-DONE = {Op.REGISTER: "registered", Op.DRAIN: "draining", Op.DEREGISTER: "deregistered"}
+DONE = {
+    Op.REGISTER: "registered",
+    Op.DRAIN: "draining",
+    Op.DEREGISTER: "deregistered",
+    Op.UNPROTECT: "released",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +142,7 @@ def register(
         declared=Declared.UP,
         source=source,
     )
-    _publish(event, Target(**target))
+    publish_event(event, Target(**target))
 
 
 @click.command()
@@ -150,7 +155,7 @@ def drain(service: str, namespace: str, instance: str, source: str, **target: An
     \b
     waypost drain payments --instance payments-1
     """
-    _publish(_plain(Op.DRAIN, service, namespace, instance, source), Target(**target))
+    publish_event(_plain(Op.DRAIN, service, namespace, instance, source), Target(**target))
 
 
 @click.command()
@@ -161,14 +166,14 @@ def deregister(service: str, namespace: str, instance: str, source: str, **targe
     \b
     waypost deregister payments --instance payments-1
     """
-    _publish(_plain(Op.DEREGISTER, service, namespace, instance, source), Target(**target))
+    publish_event(_plain(Op.DEREGISTER, service, namespace, instance, source), Target(**target))
 
 
 def _plain(op: Op, service: str, namespace: str, instance: str, source: str) -> InstanceEvent:
     return InstanceEvent(op=op, service=ServiceKey(namespace, service), instance=instance, stamp=ORIGIN, source=source)
 
 
-def _publish(event: InstanceEvent, target: Target) -> None:
+def publish_event(event: InstanceEvent, target: Target) -> None:
     """Check, connect, write, wait, and tell; failures end as one line and exit status 1."""
     try:
         _check(event)
@@ -204,7 +209,7 @@ def _addresses(target: Target) -> tuple[str, str]:
 
 
 def _tell(event: InstanceEvent, target: Target, request_id: str, waiter: AnswerWaiter | None) -> None:
-    name = f"{event.service.service}/{event.instance}"
+    name = f"{event.service.service}/{event.instance}" if event.instance else str(event.service)
     if waiter is None:
         if target.wait:
             click.echo("not waiting for the answer: no Redis is known (--redis URL, or --no-wait)", err=True)

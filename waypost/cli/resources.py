@@ -140,12 +140,13 @@ class Instances(_PerInstance):
 
     name = "instances"
     hash_name = "instances"
-    columns = ("SERVICE", "INSTANCE", "STATUS", "REASON", "LEASE", "HEALTH", "AGE")
-    wide_columns = ("ADDRESS", "WEIGHT", "ZONE", "NODE", "SOURCE", "LEASE SECONDS", "METADATA")
+    columns: tuple[str, ...] = ("SERVICE", "INSTANCE", "STATUS", "REASON", "LEASE", "HEALTH", "AGE")
+    wide_columns: tuple[str, ...] = ("HELD", "ADDRESS", "WEIGHT", "ZONE", "NODE", "SOURCE", "LEASE SECONDS", "METADATA")
 
     def cells(self, entry: Document, now_ms: int) -> tuple[Row, Row]:
         facts = (str(entry.get(name, "")) for name in ("status", "reason", "lease", "health"))
         wide = (
+            str((entry.get("held") or {}).get("why", "no")),
             _address(entry),
             str(entry.get("weight", "")),
             _or_none(entry, "zone"),

@@ -103,6 +103,10 @@ class Registrar:
         """Remove an instance. Late beats do not bring it back."""
         return self.publish(self._event(Op.DEREGISTER, service, instance))
 
+    def unprotect(self, service: str) -> str:
+        """Let the endpoints that the brake holds of a service leave its table now."""
+        return self.publish(self._event(Op.UNPROTECT, service, ""))
+
     def beat(self, instance: str, beat: Beat = PLAIN) -> None:
         """Renew the lease of an instance. Does not wait: a beat that is lost is followed by the next."""
         key, value = instance.encode("utf-8", "replace"), encode_beat(beat)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
@@ -38,6 +38,8 @@ class Op(str, Enum):
     STATUS = "status"
     DRAIN = "drain"
     DEREGISTER = "deregister"
+    UNPROTECT = "unprotect"
+    """Of the service, not of an instance: what the brake holds of it leaves now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,8 @@ class InstanceEvent:
     """One instance-form registration event.
 
     `attributes` is set for REGISTER only; `changes` (a subset of `UPDATABLE`) for UPDATE only; `declared` or
-    `health`, exactly one, for STATUS (and `declared` for REGISTER: UP unless the event says otherwise).
+    `health`, exactly one, for STATUS (and `declared` for REGISTER: UP unless the event says otherwise). `instance` is
+    "" for UNPROTECT.
     """
 
     op: Op
@@ -94,22 +97,50 @@ class SetEvent:
     request_id: str = ""
 
 
+class Target(NamedTuple):
+    """One registered instance, as the lease fold and the gate speak of it."""
+
+    service: ServiceKey
+    instance: str
+
+
 class LeaseFact(str, Enum):
-    """What the lease fold says of one registration."""
+    """What the lease path says of one registration."""
 
     LAPSED = "lapsed"
+    HELD = "held"
     RENEWED = "renewed"
     HEALTH = "health"
+    DAMPED = "damped"
+
+
+class Hold(str, Enum):
+    """Why an endpoint is in the table although its lease lapsed, or although it flaps."""
+
+    SERVICE = "service"
+    """Too many of its service fell silent together."""
+    FLEET = "fleet"
+    """Too many of the fleet did."""
+    LAST = "last"
+    """Nothing else of its service is routable."""
+    FLAPS = "flaps"
+    """The same, and it is damped: alive, but coming and going."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseTransition:
-    """A lease lapsed or lives again, or a beat reported another health than the one before.
+    """A lease lapsed or lives again, a beat reported another health than the one before, or an instance flaps.
 
     `generation` is the stamp of the registration the lease belongs to: a transition of an older
-    registration is ignored by the route fold. `stamp` orders transitions of one generation: for LAPSED
-    (end of the tick, -1, -1), for the other two the stamp of the beat. `deadline` and `last_beat` (epoch ms; 0 =
-    never beat) say why, for LAPSED.
+    registration is ignored by the route fold. `stamp` orders transitions of one generation: (end of the tick, -1, -1)
+    for what the gate decides, the stamp of the beat for RENEWED and HEALTH. `deadline` and `last_beat` (epoch ms; 0 =
+    never beat) say why, for LAPSED and HELD.
+
+    `until` (epoch ms of the log) is when the gate will speak again:
+
+    HELD     the hold ends, and a LAPSED follows unless a beat comes before; `hold` says why it is held
+    LAPSED   were the instance the last of its service, it stays until then. 0: it leaves whatever that means
+    DAMPED   the instance has to stay away until then. 0: it may come back
     """
 
     fact: LeaseFact
@@ -121,6 +152,8 @@ class LeaseTransition:
     deadline: int = 0
     last_beat: int = 0
     lease_ms: int = 0
+    until: int = 0
+    hold: Hold | None = None
 
 
 RouteEvent = InstanceEvent | SetEvent | LeaseTransition

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from waypost.model.beats import Beat
-from waypost.model.events import InstanceEvent, LeaseFact, LeaseTransition, Op
+from waypost.model.events import InstanceEvent, LeaseFact, LeaseTransition, Op, Target
 from waypost.model.health_window import ShardTallies, Tally, WindowPlan
 from waypost.model.lifecycle import Health
 from waypost.model.names import ServiceKey
@@ -99,11 +99,20 @@ class TickResult:
     `renewals` pass whatever the gate thinks of lapses. `first_beat` and `last_beat` (append time, 0 = none) cover
     beats of registered instances only; `unknown` and `late` count the beats of ids never registered and of ids
     deregistered before.
+
+    `counts`, `settled`, `failed` and `released` tell what happened since the row before: by how much the number of live
+    leases of a service changed, which lapsed leases are no longer to be waited for (registered anew or deregistered),
+    which instances a checker found failing, and which services an operator let go, with the time of that. All are in
+    the order of the log, the tick's own beats last.
     """
 
     lapses: list[LeaseTransition] = field(default_factory=list)
     renewals: list[LeaseTransition] = field(default_factory=list)
+    counts: dict[ServiceKey, int] = field(default_factory=dict)
+    settled: list[Target] = field(default_factory=list)
+    failed: list[LeaseTransition] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    released: dict[ServiceKey, int] = field(default_factory=dict)
     first_beat: int = 0
     last_beat: int = 0
     renewed: int = 0
@@ -125,6 +134,12 @@ class LeaseShard:
     searched for lapses only when it is reached."""
     next_report: int = NEVER
     """No unknown id is to be reported or forgotten before this."""
+    counts: dict[ServiceKey, int] = field(default_factory=dict, compare=False)
+    settled: list[Target] = field(default_factory=list, compare=False)
+    failed: list[LeaseTransition] = field(default_factory=list, compare=False)
+    released: dict[ServiceKey, int] = field(default_factory=dict, compare=False)
+    """What the next row will tell, see `TickResult`. Not stored: the directory is saved with each row, so what came
+    since is exactly what the journal brings back."""
     tallies: ShardTallies = field(default_factory=ShardTallies, compare=False, repr=False)
     """What beats said since the windows of their services began."""
     listed: list[Lease] | None = field(default=None, compare=False, repr=False)
@@ -141,6 +156,8 @@ class LeaseShard:
             return self._remove(event.instance, event.service, event.stamp)
         if event.op is Op.UPDATE and "lease_seconds" in event.changes:
             return self._change(event.instance, event.service, event.stamp, event.changes["lease_seconds"] * 1000)
+        if event.op is Op.UNPROTECT:
+            self.released[event.service] = max(self.released.get(event.service, 0), event.stamp.at)
         if event.op is Op.STATUS and event.health is not None:
             return self._check(event.instance, event.service, event.stamp, event.health)
         return False
@@ -151,6 +168,8 @@ class LeaseShard:
             return False
         lease.packed = b""
         if stamp > lease.health_stamp:
+            if health is Health.FAIL is not lease.health:
+                self.failed.append(_transition(LeaseFact.HEALTH, instance, lease, stamp))
             lease.health, lease.health_stamp = health, stamp
         elif stamp < lease.health_stamp and health is not lease.health:
             # Read after the beats that overruled it. They may have been no news and so were not reported; the next is.
@@ -182,9 +201,13 @@ class LeaseShard:
             lease = Lease(service, generation, lease_ms, slot=self.tallies.new_slot())
             self.leases.setdefault(instance, []).append(lease)
             self.listed = self.by_bucket = None
+            self._count(service, 1)
         elif generation <= lease.generation:
             return False
         else:
+            if lease.lapsed:
+                self.settled.append(Target(service, instance))
+                self._count(service, 1)
             lease.generation, lease.lease_ms = generation, lease_ms
             lease.lapsed, lease.health, lease.health_stamp = False, None, ORIGIN
         updated, changed_ms = self.updates.get(instance, {}).get(service, (ORIGIN, 0))
@@ -204,6 +227,10 @@ class LeaseShard:
         self.removed.setdefault(instance, {})[service] = stamp
         lease = self._find(instance, service)
         if lease is not None and lease.generation < stamp:
+            if lease.lapsed:
+                self.settled.append(Target(service, instance))
+            else:
+                self._count(service, -1)
             self.listed = self.by_bucket = None
             self.leases[instance].remove(lease)
             if not self.leases[instance]:
@@ -224,7 +251,13 @@ class LeaseShard:
             self._lapse(end, result)
         if end >= self.next_report:
             self._report(end, result)
+        result.counts = {service: n for service, n in self.counts.items() if n}
+        result.settled, result.failed, result.released = self.settled, self.failed, self.released
+        self.counts, self.settled, self.failed, self.released = {}, [], [], {}
         return result
+
+    def _count(self, service: ServiceKey, n: int) -> None:
+        self.counts[service] = self.counts.get(service, 0) + n
 
     def _beat(self, timed: TimedBeat, tick_start: int, result: TickResult) -> None:
         instance, stamp, beat, _ = timed
@@ -247,10 +280,11 @@ class LeaseShard:
             if stamp < lease.generation:
                 continue
             self.tallies.count(lease.slot, beat, stamp.at, tick_start)
-            if stamp.at >= lease.last_beat:
+            if stamp.at > lease.last_beat:  # One read again renews nothing: its lease was counted.
                 lease.last_beat = stamp.at
                 if lease.lapsed:
                     lease.lapsed, lease.packed = False, b""
+                    self._count(lease.service, 1)
                     self.next_deadline = min(self.next_deadline, lease.deadline)
                     result.renewals.append(_transition(LeaseFact.RENEWED, instance, lease, stamp))
             if beat.health is not None and stamp > lease.health_stamp:
@@ -284,6 +318,7 @@ class LeaseShard:
                 deadline = lease.deadline
                 if deadline <= end:
                     lease.lapsed, lease.packed = True, b""
+                    self._count(lease.service, -1)
                     result.lapses.append(_transition(LeaseFact.LAPSED, instance, lease, Stamp(end)))
                 elif deadline < bound:
                     bound = deadline

@@ -6,10 +6,19 @@ An instance is three independent facts, each last-writer-wins by stamp:
     health     what a checker or its beats say      PASS FAIL UNKNOWN
     lease      whether it still beats               LIVE LAPSED NONE (never leased)
 
+Two marks are laid over them. Neither is about one instance alone, and both end by themselves:
+
+    held       it stays in the table although its lease lapsed: too many fell silent together, or it is the last
+               (`waypost.model.brake`, `waypost.model.service`)
+    damped     it comes and goes, and has to stay away for a while (`waypost.model.damping`)
+
 Nothing else may be stored about its status. The five statuses people see are a *view* of the facts
-(`view`), and so is the single question the gateway asks (`is_routable`). A failed health check makes an UP
-instance look DOWN and a passed one makes it look UP again, but no beat and no check can lift
-OUT_OF_SERVICE or DRAINING, because those live in another fact.
+(`view`), and so is the single question the gateway asks (`is_routable`):
+
+    routable = declared UP and health not FAIL and (held or (lease not LAPSED and not damped))
+
+A failed health check makes an UP instance look DOWN and a passed one makes it look UP again, but no beat and no
+check can lift OUT_OF_SERVICE or DRAINING, because those live in another fact.
 """
 
 from __future__ import annotations
@@ -97,18 +106,24 @@ BEAT_WORDS: dict[str, Health | None] = {
 }
 
 
-def view(declared: Declared, health: Health, lease: Lease, *, held: bool = False) -> tuple[Status, str]:
+def view(
+    declared: Declared, health: Health, lease: Lease, *, held: bool = False, damped: bool = False
+) -> tuple[Status, str]:
     """Return the visible status and the reason for it, a stable slug.
 
-    `held` says that the brake keeps a lapsed instance routable; it is then seen as UP with reason `held`.
+    `held` keeps an instance routable that is lapsed or damped, and means nothing for one that is neither; it is then
+    seen as UP with reason `held`. `damped` keeps out one that would be UP.
     """
     if declared is not Declared.UP:
         return DECLARED_VIEW[declared]
-    if held and lease is Lease.LAPSED and health is not Health.FAIL:
+    status, reason = UP_VIEW[health, lease]
+    if held and health is not Health.FAIL and (damped or lease is Lease.LAPSED):
         return Status.UP, "held"
-    return UP_VIEW[health, lease]
+    if damped and status is Status.UP:
+        return Status.DOWN, "damped"
+    return status, reason
 
 
-def is_routable(declared: Declared, health: Health, lease: Lease, *, held: bool = False) -> bool:
+def is_routable(declared: Declared, health: Health, lease: Lease, *, held: bool = False, damped: bool = False) -> bool:
     """Tell whether gateways may send requests: exactly when the instance is seen as UP."""
-    return view(declared, health, lease, held=held)[0] is Status.UP
+    return view(declared, health, lease, held=held, damped=damped)[0] is Status.UP

@@ -8,6 +8,11 @@ An endpoint is in the table because an instance-form registration says so, or, w
 service-form set lists it. So a set never touches what another source registered, and never leaves anything
 behind when it changes.
 
+A table does not become empty because of leases or damping. Who is out of it by one of these is a *spare* as long as
+the gate has not spoken its last word. While nothing else is routable, the table holds the spares that beat but flap;
+if there are none, the one whose lease lapsed last, marked `held`. It is the last to leave that decides: when a word
+other than a lapse (a drain, a failed check, a set) took out the last endpoint, no lapse before it is taken back.
+
 Time is an argument, storage is a port (`ServiceStore`): the Flink operator backs it with keyed state, tests with
 dictionaries. Nothing here publishes; `ServiceFold.plan` says what should be published, and `done` is called
 once it was.
@@ -16,12 +21,13 @@ once it was.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
 
 from waypost.model.dynamic_weights import LoadWeight, adjust, follows_load
 from waypost.model.events import (
     Attributes,
+    Hold,
     InstanceEvent,
     LeaseFact,
     LeaseTransition,
@@ -30,20 +36,22 @@ from waypost.model.events import (
     SetEvent,
 )
 from waypost.model.health_window import ServiceWindow
-from waypost.model.lifecycle import Declared, Health, Lease, is_routable
+from waypost.model.lifecycle import Declared, Health, Lease, Status, is_routable, view
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer, ChangeOp, Publication, entry_digest
 from waypost.model.service_state import (
     NOTHING,
     DeclaredSet,
     InstanceFacts,
+    Mark,
+    Marks,
     Pending,
     Position,
     Published,
     ServiceStore,
     state_facts,
 )
-from waypost.model.stamp import Cause
+from waypost.model.stamp import Cause, Stamp
 
 TOMBSTONE_MS = 24 * 3600 * 1000
 """How long a deregistration is remembered. Must outlast the longest replay that may still bring an older
@@ -53,15 +61,25 @@ record of the same instance; a day covers a restore from yesterday's savepoint."
 class Renderer(Protocol):
     """Turns facts into the JSON that readers see; `waypost.wire.endpoint` has the real one."""
 
-    def route(self, attributes: Attributes, since: int) -> str: ...
+    def route(self, attributes: Attributes, since: int, *, held: bool = False) -> str: ...
 
     def instance(self, view: InstanceView, since: int) -> str: ...
+
+
+class Held(NamedTuple):
+    """Why an endpoint is in the table in spite of its facts, since when and until when at most, epoch ms of the log."""
+
+    why: Hold
+    since: int
+    until: int
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceView:
     """One known instance with its three facts, as people see it. `attributes` is what was registered; `weight` is
-    what gateways get, which differs when it follows the instance's load."""
+    what gateways get, which differs when it follows the instance's load. `held` says that it is in the table although
+    its lease lapsed or it flaps; `spare` what would be said if nothing else were routable. `damped_until`: it has to
+    stay away until then, 0 when it has not."""
 
     attributes: Attributes
     source: str
@@ -70,6 +88,20 @@ class InstanceView:
     lease: Lease
     generation: int
     weight: int
+    held: Held | None = None
+    spare: Held | None = None
+    damped_until: int = 0
+
+    @property
+    def seen(self) -> tuple[Status, str]:
+        """The visible status and the reason for it."""
+        facts = self.declared, self.health, self.lease
+        return view(*facts, held=self.held is not None, damped=bool(self.damped_until))
+
+    @property
+    def is_routable(self) -> bool:
+        """Whether it is in the table."""
+        return self.seen[0] is Status.UP
 
     @property
     def routed(self) -> Attributes:
@@ -80,12 +112,13 @@ class InstanceView:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A publication, what `Published` will say of each instance once the store has it, and which of these instances
-    are then in the table on a lease."""
+    """A publication, what `Published` will say of each instance once the store has it, which of these instances
+    are then in the table on a lease, and how many are marked."""
 
     publication: Publication
     after: Mapping[str, Published]
     leased: Set[str]
+    marks: Marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +139,7 @@ STALE_SET = Verdict(False, "stale-last-updated", dead=True)
 UNKNOWN_INSTANCE = Verdict(False, "unknown-instance", dead=True)
 OLD_GENERATION = Verdict(False, "old-generation")
 ALREADY_GONE = Verdict(False, "already-deregistered")
+NOT_PROTECTED = Verdict(False, "not-protected")
 
 LOAD_RULE = "load"
 """What `meta` and the audit log call a change of weights that follow the load."""
@@ -115,6 +149,59 @@ MAX_ANSWERS = 1_000
 
 MAX_CAUSES = 16
 """Causes listed per publication; a storm that merges thousands of records names the first ones."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A publication in the making: entries, and what the table is with them."""
+
+    store: ServiceStore
+    renderer: Renderer
+    is_delta: bool
+    routes: dict[str, str | None] = field(default_factory=dict)
+    instances: dict[str, str | None] = field(default_factory=dict)
+    after: dict[str, Published] = field(default_factory=dict)
+    leased: set[str] = field(default_factory=set)
+    digest: int = 0
+    endpoints: int = 0
+    marks: Marks = Marks()  # noqa: RUF009 (immutable)
+
+    def __post_init__(self) -> None:
+        if self.is_delta:
+            header = self.store.header
+            self.digest, self.endpoints, self.marks = header.digest, header.endpoints, header.marks
+
+    def write(self, instance: str, view: InstanceView | None) -> None:
+        """Write what readers should see of an instance; None: nothing any more."""
+        known = self.store.published.get(instance)
+        before = known or NOTHING
+        routable = view is not None and view.is_routable
+        is_as_before = known is not None and routable == bool(known.route_digest)
+        since = before.since if is_as_before else self.store.header.event_time
+        route = None
+        mark = Mark.NONE
+        if view is None:
+            self.instances[instance] = None
+        else:
+            self.instances[instance] = self.renderer.instance(view, since)
+            if routable:
+                route = self.renderer.route(view.routed, since, held=view.held is not None)
+                if view.lease is not Lease.NONE:
+                    self.leased.add(instance)
+            if view.spare is not None:
+                mark = Mark.SPARE
+            elif view.held is not None:
+                mark = Mark.HELD
+        entry = Published(entry_digest(instance, route) if route is not None else 0, since, mark)
+        if view is not None:
+            self.after[instance] = entry
+        replaced = before if self.is_delta else NOTHING
+        if entry.route_digest != replaced.route_digest:
+            self.routes[instance] = route
+            self.digest ^= entry.route_digest ^ replaced.route_digest
+            self.endpoints += (entry.route_digest != 0) - (replaced.route_digest != 0)
+        if replaced.mark or entry.mark:
+            self.marks = self.marks.moved(replaced, -1).moved(entry, 1)
 
 
 class ServiceFold:
@@ -161,17 +248,46 @@ class ServiceFold:
         return verdict
 
     def _apply_instance(self, event: InstanceEvent) -> tuple[Verdict, Iterable[str]]:
+        if event.op is Op.UNPROTECT:
+            return self._release(event)
         facts = self._store.instances.get(event.instance) or InstanceFacts()
-        was_registered = facts.is_registered
+        was_registered, was_in = facts.is_registered, self._is_in(event.instance, facts)
         if not state_facts(facts, event):
             return SUPERSEDED, ()
         self._store.instances[event.instance] = facts
+        self._note_departure(event.instance, facts, was_in, event.stamp)
         self._follow_load(event.instance, facts)
         if facts.is_registered or was_registered:
             return APPLIED, (event.instance,)
         # Nothing registered this id, or it is gone. The fact is kept, in case the log still brings the
         # registration (producers that do not key by service), but as of now the record has no effect.
         return (ALREADY_GONE if facts.attributes and event.op is Op.DEREGISTER else UNKNOWN_INSTANCE), ()
+
+    def _release(self, event: InstanceEvent) -> tuple[Verdict, Iterable[str]]:
+        """End every hold: whoever lapsed before leaves now. (The gate is told as well.)"""
+        header = self._store.header
+        if event.stamp <= header.released:
+            return SUPERSEDED, ()
+        header.released = event.stamp
+        if not header.marks.protected:
+            return NOT_PROTECTED, ()
+        published = self._store.published.items()
+        return APPLIED, [i for i, entry in published if entry.mark is Mark.HELD or entry.is_kept]
+
+    def _is_in(self, instance: str, facts: InstanceFacts) -> bool:
+        """Tell whether an instance is in the table, or will be with the next publication."""
+        header = self._store.header
+        if facts.is_routable(header.released):
+            return True
+        entry = self._store.published.get(instance) if header.marks.kept else None
+        return entry is not None and entry.is_kept
+
+    def _note_departure(self, instance: str, facts: InstanceFacts, was_in: bool, stamp: Stamp) -> None:
+        header = self._store.header
+        if was_in and stamp > header.departure and not facts.is_routable(header.released):
+            known = self.view(instance)
+            if known is None or known.spare is None:
+                header.departure = stamp
 
     def _follow_load(self, instance: str, facts: InstanceFacts) -> None:
         """Begin, go on or stop weighing an instance by its load. A new registration begins anew."""
@@ -198,6 +314,8 @@ class ServiceFold:
             {f"{address}:{port}": (address, port) for address, port in event.endpoints},
         )
         sets[event.source] = new
+        if old is not None and old.healthy and (not new.healthy or old.endpoints.keys() - new.endpoints.keys()):
+            self._store.header.departure = max(self._store.header.departure, event.stamp)
         if old is None:
             self._store.header.sets += 1
             return APPLIED, new.endpoints
@@ -212,16 +330,38 @@ class ServiceFold:
             assert event.health is not None
             if event.stamp <= facts.health_stamp:
                 return SUPERSEDED, ()
+            was_in = event.health is Health.FAIL and self._is_in(event.instance, facts)
             facts.health, facts.health_stamp = event.health, event.stamp
+            self._store.instances[event.instance] = facts
+            self._note_departure(event.instance, facts, was_in, event.stamp)
+            return APPLIED, ((event.instance,) if facts.is_registered else ())
+        if event.generation < facts.generation:
+            return OLD_GENERATION, ()
+        if event.fact is LeaseFact.DAMPED:
+            if (event.generation, event.stamp) <= (facts.damped_generation, facts.damped_stamp):
+                return SUPERSEDED, ()
+            facts.damped_until, facts.damped_generation, facts.damped_stamp = event.until, event.generation, event.stamp
         else:
-            if event.generation < facts.generation:
-                return OLD_GENERATION, ()
             if (event.generation, event.stamp) <= (facts.lease_generation, facts.lease_stamp):
                 return SUPERSEDED, ()
-            facts.lapsed = event.fact is LeaseFact.LAPSED
+            facts.lapsed = event.fact is not LeaseFact.RENEWED
+            facts.hold, facts.until, facts.last_beat = event.hold, event.until, event.last_beat
             facts.lease_generation, facts.lease_stamp = event.generation, event.stamp
         self._store.instances[event.instance] = facts
+        if event.fact is LeaseFact.LAPSED and not event.until and self._is_only_a_spare(event.instance):
+            return APPLIED, ()  # Its last word changes nothing that readers see.
         return APPLIED, ((event.instance,) if facts.is_registered else ())
+
+    def _is_only_a_spare(self, instance: str) -> bool:
+        """Tell whether an instance is published as a spare outside of the table, and make it none."""
+        header, entry = self._store.header, self._store.published.get(instance)
+        if entry is None or entry.mark is not Mark.SPARE or entry.is_kept or instance in self._store.pending.dirty:
+            return False
+        self._store.published[instance] = replace(entry, mark=Mark.NONE)
+        header.marks = header.marks.moved(entry, -1)
+        if self._store.spares is not None:
+            self._store.spares.discard(instance)
+        return True
 
     # -- what readers should see -----------------------------------------------------------------------
 
@@ -231,6 +371,7 @@ class ServiceFold:
         if facts is not None and facts.is_registered:
             attributes = facts.effective_attributes
             by_load = self._store.weights.get(instance) if follows_load(attributes.metadata) else None
+            held, spare = self._grace(facts) if facts.until or facts.damped_until else (None, None)
             return InstanceView(
                 attributes=attributes,
                 source=facts.source,
@@ -239,6 +380,9 @@ class ServiceFold:
                 lease=facts.effective_lease,
                 generation=facts.generation.at,
                 weight=attributes.weight if by_load is None else by_load.weigh(attributes.weight),
+                held=held,
+                spare=spare,
+                damped_until=facts.effective_damped,
             )
         if not self._store.header.sets:
             return None
@@ -258,6 +402,19 @@ class ServiceFold:
             generation=stamp.at,
             weight=attributes.weight,
         )
+
+    def _grace(self, facts: InstanceFacts) -> tuple[Held | None, Held | None]:
+        """Return what holds an instance in the table, or what would if the table were empty otherwise."""
+        released = self._store.header.released
+        if not is_routable(facts.effective_declared, facts.effective_health, Lease.LIVE):
+            return None, None
+        if facts.is_held(released):
+            assert facts.hold is not None
+            return Held(facts.hold, facts.lease_stamp.at, facts.until), None
+        if facts.effective_lease is Lease.LAPSED:
+            return None, Held(Hold.LAST, facts.lease_stamp.at, facts.until) if facts.until else None
+        waits_until = facts.effective_damped
+        return None, Held(Hold.FLAPS, facts.damped_stamp.at, waits_until) if waits_until else None
 
     def ids(self) -> set[str]:
         """Return every instance id that something speaks for."""
@@ -288,37 +445,28 @@ class ServiceFold:
             return None
         return self._plan(ChangeOp.DELTA, pending.dirty, header.revision)
 
+    def _spares(self) -> set[str]:
+        """Return the published spares; read from the store when it is not known who they are."""
+        if self._store.spares is None:
+            published = self._store.published.items() if self._store.header.marks.spares else ()
+            self._store.spares = {i for i, entry in published if entry.mark is Mark.SPARE}
+        return self._store.spares
+
+    def _kept(self, spares: Mapping[str, InstanceView]) -> set[str]:
+        """Return which spares a table holds that has nothing else."""
+        alive = {i for i, view in spares.items() if view.lease is not Lease.LAPSED}
+        if alive or not spares:
+            return alive
+        facts = {i: self._store.instances[i] for i in spares}
+        newest = max(spares, key=lambda i: (facts[i].lease_stamp, facts[i].last_beat, i))
+        header = self._store.header
+        return {newest} if facts[newest].lease_stamp > max(header.departure, header.released) else set()
+
     def _plan(self, op: ChangeOp, ids: Iterable[str], floor: int) -> Plan:
         header, pending = self._store.header, self._store.pending
         is_delta = op is ChangeOp.DELTA
-        routes: dict[str, str | None] = {}
-        instances: dict[str, str | None] = {}
-        after: dict[str, Published] = {}
-        leased: set[str] = set()
-        total, count = (header.digest, header.endpoints) if is_delta else (0, 0)
-        for instance in ids:
-            known = self._store.published.get(instance)
-            before = known or NOTHING
-            view = self.view(instance)
-            routable = view is not None and is_routable(view.declared, view.health, view.lease)
-            is_as_before = known is not None and routable == bool(known.route_digest)
-            since = before.since if is_as_before else header.event_time
-            if view is None:
-                instances[instance] = None
-                route = None
-            else:
-                instances[instance] = self._renderer.instance(view, since)
-                route = self._renderer.route(view.routed, since) if routable else None
-                if routable and view.lease is not Lease.NONE:
-                    leased.add(instance)
-            entry = Published(entry_digest(instance, route) if route is not None else 0, since)
-            if view is not None:
-                after[instance] = entry
-            replaced = before.route_digest if is_delta else 0
-            if entry.route_digest != replaced:
-                routes[instance] = route
-                total ^= entry.route_digest ^ replaced
-                count += (entry.route_digest != 0) - (replaced != 0)
+        draft = self._draft(ids, is_delta=is_delta)
+        routes, instances = draft.routes, draft.instances
         writes = bool(instances) or not is_delta
         publication = Publication(
             service=self.service,
@@ -328,14 +476,42 @@ class ServiceFold:
             event_time=header.event_time,
             routes=routes,
             instances=instances,
-            digest=total,
-            endpoints=count,
+            digest=draft.digest,
+            endpoints=draft.endpoints,
             rule=pending.rule or "resync",
             causes=tuple(pending.causes),
             answers=tuple(pending.answers),
+            protected=draft.marks.protected,
             position=str(header.position),
         )
-        return Plan(publication, after, leased)
+        return Plan(publication, draft.after, draft.leased, draft.marks)
+
+    def _draft(self, ids: Iterable[str], *, is_delta: bool) -> _Draft:
+        """Return the entries of these instances, and of the spares that the table needs or no longer needs."""
+        marks = self._store.header.marks
+        draft = _Draft(self._store, self._renderer, is_delta)
+        spares: dict[str, InstanceView] = {}
+        for instance in ids:
+            known = self.view(instance)
+            if known is not None and known.spare is not None:
+                spares[instance] = known
+            else:
+                draft.write(instance, known)
+        new = set(spares)
+        # Not written yet: whether these stay depends on whether anything else does.
+        leaving = (self._store.published.get(i, NOTHING) for i in new) if is_delta else ()
+        is_bare = draft.endpoints == draft.marks.kept + sum(e.route_digest != 0 and not e.is_kept for e in leaving)
+        if is_delta and marks.spares and (is_bare or marks.kept):
+            for instance in self._spares() - draft.after.keys() - new:
+                known = self.view(instance)
+                if known is not None and known.spare is not None:
+                    spares[instance] = known
+        kept = self._kept(spares) if is_bare else set()
+        for instance, spare in spares.items():
+            before = self._store.published.get(instance, NOTHING)
+            if instance in new or before.is_kept != (instance in kept):
+                draft.write(instance, replace(spare, held=spare.spare) if instance in kept else spare)
+        return draft
 
     def done(self, plan: Plan) -> None:
         """Take note that the store holds `plan.publication`."""
@@ -347,9 +523,16 @@ class ServiceFold:
             known.pop(instance, None)
         for instance, entry in plan.after.items():
             known[instance] = entry
+        if plan.marks.spares or header.marks.spares:
+            spares = self._spares() if publication.op is ChangeOp.DELTA else set()
+            spares -= gone
+            spares -= plan.after.keys()
+            spares |= {i for i, entry in plan.after.items() if entry.mark is Mark.SPARE}
+            self._store.spares = spares
         header.revision = publication.revision
         header.digest = publication.digest
         header.endpoints = publication.endpoints
+        header.marks = plan.marks
         self._store.pending = Pending()
 
     # -- windows ---------------------------------------------------------------------------------------
@@ -399,7 +582,7 @@ class ServiceFold:
 
     def _should_be_in(self, instance: str) -> bool:
         view = self.view(instance)
-        return view is None or is_routable(view.declared, view.health, view.lease)
+        return view is None or view.is_routable
 
     # -- housekeeping ----------------------------------------------------------------------------------
 

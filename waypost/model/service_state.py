@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 from waypost.model.dynamic_weights import LoadWeight
-from waypost.model.events import Attributes, InstanceEvent, Op
-from waypost.model.lifecycle import Declared, Health, Lease
+from waypost.model.events import Attributes, Hold, InstanceEvent, Op
+from waypost.model.lifecycle import Declared, Health, Lease, is_routable
 from waypost.model.route_table import Answer
 from waypost.model.stamp import ORIGIN, Cause, Stamp
 
@@ -39,6 +40,14 @@ class InstanceFacts:
     lapsed: bool = False
     lease_generation: Stamp = ORIGIN
     lease_stamp: Stamp = ORIGIN
+    hold: Hold | None = None
+    until: int = 0
+    last_beat: int = 0
+    """Of a lapsed lease: whether and why the brake holds it, until when at most it may stay in the table (held, or as
+    the last of its service; 0: not at all), and when it beat last."""
+    damped_until: int = 0
+    damped_generation: Stamp = ORIGIN
+    damped_stamp: Stamp = ORIGIN
 
     @property
     def is_registered(self) -> bool:
@@ -61,6 +70,32 @@ class InstanceFacts:
         return Lease.LAPSED if self.lapsed and self.lease_generation == self.generation else Lease.LIVE
 
     @property
+    def effective_damped(self) -> int:
+        """Until when its coming back waits, 0 when it does not: a registration and a word of its owner end the wait."""
+        waits = self.damped_generation == self.generation and self.damped_stamp > self.declared_stamp
+        return self.damped_until if waits else 0
+
+    def is_held(self, released: Stamp) -> bool:
+        """Whether the brake holds it in the table, in which it was, unless an operator released the service
+        (`released`) since."""
+        return (
+            self.hold is not None
+            and self.effective_lease is Lease.LAPSED
+            and self.lease_stamp > released
+            and not self.effective_damped
+        )
+
+    def is_routable(self, released: Stamp) -> bool:
+        """Whether it is in the table whatever other instances do."""
+        return self.is_registered and is_routable(
+            self.effective_declared,
+            self.effective_health,
+            self.effective_lease,
+            held=self.is_held(released),
+            damped=bool(self.effective_damped),
+        )
+
+    @property
     def effective_attributes(self) -> Attributes:
         """The registration with the updates made since."""
         assert self.attributes is not None
@@ -71,7 +106,8 @@ class InstanceFacts:
     def last_stamp(self) -> Stamp:
         """The newest stamp of any fact: what the age of a tombstone is counted from."""
         changed = (stamp for stamp, _ in self.changes.values())
-        return max(self.generation, self.removed, self.declared_stamp, self.health_stamp, self.lease_stamp, *changed)
+        stated = (self.generation, self.removed, self.declared_stamp, self.health_stamp)
+        return max(*stated, self.lease_stamp, self.damped_stamp, *changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +120,29 @@ class DeclaredSet:
     endpoints: Mapping[str, tuple[str, int]]
 
 
+class Mark(IntEnum):
+    """What is special about an instance as published."""
+
+    NONE = 0
+    HELD = 1
+    """In the table because the brake holds it."""
+    SPARE = 2
+    """Out of the table by lease or damping, and in it as long as nothing else of its service is routable."""
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the store holds of one instance: the digest of its route entry (0: not routable) and since when
-    it has been so, in epoch ms of the log."""
+    """What the store holds of one instance: the digest of its route entry (0: not routable), since when it has been so,
+    in epoch ms of the log, and its mark."""
 
     route_digest: int
     since: int
+    mark: Mark = Mark.NONE
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is a spare that is in the table."""
+        return self.mark is Mark.SPARE and self.route_digest != 0
 
 
 NOTHING = Published(0, 0)
@@ -121,9 +173,31 @@ class Position(NamedTuple):
         return cls(Stamp(at, partition, offset), leases)
 
 
+class Marks(NamedTuple):
+    """How many published instances the brake holds, how many are spares, and how many of these are in the table."""
+
+    held: int = 0
+    spares: int = 0
+    kept: int = 0
+
+    @property
+    def protected(self) -> bool:
+        """Whether the table holds an endpoint that would not be there by its own facts."""
+        return bool(self.held or self.kept)
+
+    def moved(self, entry: Published, n: int) -> Marks:
+        """Return the numbers with one entry more (1) or less (-1)."""
+        held, spare = entry.mark is Mark.HELD, entry.mark is Mark.SPARE
+        return Marks(self.held + n * held, self.spares + n * spare, self.kept + n * entry.is_kept)
+
+
 @dataclass(slots=True)
 class Header:
-    """What the fold knows of the service as a whole."""
+    """What the fold knows of the service as a whole.
+
+    `departure` is the newest word other than a lapse that took an endpoint out of the table, `released` the newest
+    `unprotect`. Whoever lapsed before either is not kept as the last endpoint.
+    """
 
     revision: int = 0
     event_time: int = 0
@@ -131,6 +205,9 @@ class Header:
     digest: int = 0
     endpoints: int = 0
     sets: int = 0
+    marks: Marks = Marks()  # noqa: RUF009 (immutable)
+    departure: Stamp = ORIGIN
+    released: Stamp = ORIGIN
 
 
 @dataclass(slots=True)
@@ -158,6 +235,8 @@ class ServiceStore(Protocol):
     published: MutableMapping[str, Published]
     weights: MutableMapping[str, LoadWeight]
     """Of the instances whose weight follows their load."""
+    spares: set[str] | None
+    """The published instances marked SPARE, None while that is not known; found anew when it is needed."""
 
 
 def state_facts(facts: InstanceFacts, event: InstanceEvent) -> bool:

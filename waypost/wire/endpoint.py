@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from waypost.model.events import DEFAULT_LEASE_SECONDS, DEFAULT_WEIGHT, Attributes
-from waypost.model.lifecycle import Declared, Health, Lease, Status, is_routable, view
-from waypost.model.service import InstanceView
+from waypost.model.events import DEFAULT_LEASE_SECONDS, DEFAULT_WEIGHT, Attributes, Hold
+from waypost.model.lifecycle import Declared, Health, Lease, Status
+from waypost.model.service import Held, InstanceView
 from waypost.wire.attributes import (
     read_address,
     read_lease,
@@ -25,7 +25,7 @@ from waypost.wire.attributes import (
     read_weight,
     read_zone,
 )
-from waypost.wire.fields import as_bool, as_text, read_object, required, safe_int
+from waypost.wire.fields import as_bool, as_object, as_text, read_object, required, safe_int
 from waypost.wire.names import read_source
 from waypost.wire.words import read_word
 
@@ -88,7 +88,10 @@ def _attributes(doc: dict[str, Any]) -> dict[str, Any]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownInstance:
     """One known instance as `get instances` and `explain` show it: attributes, the three facts, the view of
-    them with its reason, since when it is (not) routable, and when it was registered (`generation`), epoch ms."""
+    them with its reason, since when it is (not) routable, and when it was registered (`generation`), epoch ms.
+
+    `held`: why it is in the table although its lease lapsed or it flaps, since when and until when at most.
+    `damped_until`: it flaps and has to stay away until then; 0: it has not."""
 
     address: str
     port: int
@@ -106,6 +109,8 @@ class KnownInstance:
     reason: str
     since: int
     generation: int
+    held: Held | None = None
+    damped_until: int = 0
 
 
 def encode_instance(
@@ -126,6 +131,8 @@ def encode_instance(
     reason: str,
     since: int,
     generation: int,
+    held: Held | None = None,
+    damped_until: int = 0,
 ) -> str:
     """Return the canonical JSON of one entry of the `instances` hash; see `KnownInstance`."""
     return _dumps(
@@ -146,12 +153,15 @@ def encode_instance(
             "reason": reason,
             "since": since,
             "generation": generation,
+            "held": None if held is None else {"why": held.why.value, "since": held.since, "until": held.until},
+            "damped_until": damped_until,
         }
     )
 
 
 def decode_instance(text: str | bytes) -> KnownInstance:
-    """Read one entry of the `instances` hash; all fields must be there. Raises DecodeError."""
+    """Read one entry of the `instances` hash; all fields must be there, except those of a hold, which entries written
+    before there was a brake do not have. Raises DecodeError."""
     doc = read_object(text, MAX_BYTES)
     required(doc, "source")
     return KnownInstance(
@@ -166,21 +176,30 @@ def decode_instance(text: str | bytes) -> KnownInstance:
         reason=as_text("reason", required(doc, "reason"), 253),
         since=safe_int("since", required(doc, "since")),
         generation=safe_int("generation", required(doc, "generation")),
+        held=None if doc.get("held") is None else _held(as_object("held", doc["held"])),
+        damped_until=safe_int("damped_until", doc.get("damped_until", 0)),
+    )
+
+
+def _held(doc: dict[str, Any]) -> Held:
+    return Held(
+        why=read_word(Hold, doc, "why"),
+        since=safe_int("since", required(doc, "since")),
+        until=safe_int("until", required(doc, "until")),
     )
 
 
 class JsonRenderer:
     """The route fold's `Renderer`: model values to the JSON that readers of Redis get."""
 
-    def route(self, attributes: Attributes, since: int) -> str:
+    def route(self, attributes: Attributes, since: int, *, held: bool = False) -> str:
         """Return the entry of the `route` hash."""
-        return encode_endpoint(attributes, since=since)
+        return encode_endpoint(attributes, since=since, held=held)
 
     def instance(self, instance: InstanceView, since: int) -> str:
         """Return the entry of the `instances` hash."""
         attributes = instance.attributes
-        facts = instance.declared, instance.health, instance.lease
-        status, reason = view(*facts)
+        status, reason = instance.seen
         return encode_instance(
             address=attributes.address,
             port=attributes.port,
@@ -194,10 +213,12 @@ class JsonRenderer:
             health=instance.health,
             lease=instance.lease,
             status=status,
-            routable=is_routable(*facts),
+            routable=status is Status.UP,
             reason=reason,
             since=since,
             generation=instance.generation,
+            held=instance.held,
+            damped_until=instance.damped_until,
         )
 
 

@@ -1,32 +1,35 @@
 """Keyed state of the folds ↔ bytes: what a checkpoint holds.
 
 Explicit and versioned, never pickled: renaming a class must not break a savepoint, and a checkpoint must not be
-able to run code. Each blob starts with its version; a reader accepts its own version and the one before (there
-is no earlier one yet). JSON arrays keep the blobs short enough (about 60 bytes a lease) and readable in a debugger;
-the only part that changes every tick, the last beats, is a packed array of 64-bit numbers.
+able to run code. Each blob starts with its version; a reader accepts its own version and the one before. Version 1
+knew neither brake nor damping: what it does not have begins empty. JSON arrays keep the blobs short enough (about 60
+bytes a lease) and readable in a debugger; the only part that changes every tick, the last beats, is a packed array of
+64-bit numbers.
 """
 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from waypost.errors import StateVersionError
 from waypost.model.dynamic_weights import LoadWeight
-from waypost.model.events import Attributes
+from waypost.model.events import Attributes, Hold
 from waypost.model.gate import Clock
 from waypost.model.health_window import ShardTallies
 from waypost.model.leases import NEVER, Lease, LeaseShard, TimedBeat, UnknownBeat
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer
-from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Pending, Position, Published
-from waypost.model.stamp import Cause, Stamp
+from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Mark, Marks, Pending, Position, Published
+from waypost.model.stamp import ORIGIN, Cause, Stamp
 from waypost.wire.beats import decode_beat
 
-VERSION = 1
+VERSION = 2
+_READABLE = (1, 2)
 
 
 def _dump(*fields: Any) -> bytes:
@@ -40,9 +43,9 @@ def _load(stored: bytes | list[Any]) -> list[Any]:
 
 
 def _require_version(version: int) -> None:
-    if version != VERSION:
+    if version not in _READABLE:
         raise StateVersionError(
-            f"state of version {version}, but this build reads version {VERSION}: "
+            f"state of version {version}, but this build reads versions {_READABLE}: "
             "restore the savepoint with the release that wrote it, take a new one, then upgrade in steps"
         )
 
@@ -67,12 +70,19 @@ def encode_facts(facts: InstanceFacts) -> bytes:
         facts.lapsed,
         facts.lease_generation,
         facts.lease_stamp,
+        facts.hold,
+        facts.until,
+        facts.last_beat,
+        facts.damped_until,
+        facts.damped_generation,
+        facts.damped_stamp,
     )
 
 
 def decode_facts(blob: bytes | list[Any]) -> InstanceFacts:
     """Decode what `encode_facts` wrote."""
     f = _load(blob)
+    hold, until, last_beat, damped_until, *damped = f[13:] or (None, 0, 0, 0, ORIGIN, ORIGIN)
     a = f[1]
     return InstanceFacts(
         generation=Stamp(*f[0]),
@@ -98,6 +108,12 @@ def decode_facts(blob: bytes | list[Any]) -> InstanceFacts:
         lapsed=f[10],
         lease_generation=Stamp(*f[11]),
         lease_stamp=Stamp(*f[12]),
+        hold=Hold(hold) if hold is not None else None,
+        until=until,
+        last_beat=last_beat,
+        damped_until=damped_until,
+        damped_generation=Stamp(*damped[0]),
+        damped_stamp=Stamp(*damped[1]),
     )
 
 
@@ -116,13 +132,13 @@ def decode_set(blob: bytes) -> DeclaredSet:
 
 def encode_published(published: Published) -> bytes:
     """Encode what the store holds of one instance (the digest as text: JSON has no unsigned 64-bit numbers)."""
-    return _dump(f"{published.route_digest:x}", published.since)
+    return _dump(f"{published.route_digest:x}", published.since, published.mark)
 
 
 def decode_published(blob: bytes | list[Any]) -> Published:
     """Decode what `encode_published` wrote."""
-    route_digest, since = _load(blob)
-    return Published(int(route_digest, 16), since)
+    route_digest, since, *mark = _load(blob)
+    return Published(int(route_digest, 16), since, Mark(mark[0]) if mark else Mark.NONE)
 
 
 def encode_weight(weight: LoadWeight) -> bytes:
@@ -140,14 +156,27 @@ def decode_weight(blob: bytes | list[Any]) -> LoadWeight:
 def encode_header(header: Header) -> bytes:
     """Encode what is known of the service as a whole."""
     h = header
-    return _dump(h.revision, h.event_time, h.position, f"{h.digest:x}", h.endpoints, h.sets)
+    return _dump(
+        h.revision, h.event_time, h.position, f"{h.digest:x}", h.endpoints, h.sets, h.marks, h.departure, h.released
+    )
 
 
 def decode_header(blob: bytes) -> Header:
     """Decode what `encode_header` wrote."""
-    revision, event_time, position, digest, endpoints, sets = _load(blob)
+    revision, event_time, position, digest, endpoints, sets, *more = _load(blob)
     registry, leases = position
-    return Header(revision, event_time, Position(Stamp(*registry), leases), int(digest, 16), endpoints, sets)
+    marks, departure, released = more or ((), ORIGIN, ORIGIN)
+    return Header(
+        revision,
+        event_time,
+        Position(Stamp(*registry), leases),
+        int(digest, 16),
+        endpoints,
+        sets,
+        Marks(*marks),
+        Stamp(*departure),
+        Stamp(*released),
+    )
 
 
 def encode_pending(pending: Pending) -> bytes:
@@ -229,7 +258,8 @@ def decode_shard(
     """
     shard = LeaseShard(tallies=_tallies(tallies))
     if directory is not None:
-        written, leases, removed, updates = _load(directory)
+        version, written, leases, removed, updates = orjson.loads(directory)
+        _require_version(version)
         if written != shards:
             raise StateVersionError(
                 f"the state has {written} lease shards, the settings say {shards}: "
@@ -251,6 +281,8 @@ def decode_shard(
             shard.leases.setdefault(instance, []).append(lease)
             if not lapsed:
                 shard.next_deadline = min(shard.next_deadline, lease.deadline)
+                if version == 1:  # The gate was never told how many there are.
+                    shard.counts[lease.service] = shard.counts.get(lease.service, 0) + 1
         for instance, namespace, service, stamp in removed:
             shard.removed.setdefault(instance, {})[ServiceKey(namespace, service)] = Stamp(*stamp)
         for instance, namespace, service, stamp, lease_ms in updates:
@@ -274,3 +306,13 @@ def encode_clock(clock: Clock) -> bytes:
 def decode_clock(blob: bytes) -> Clock:
     """Decode what `encode_clock` wrote."""
     return Clock(*_load(blob))
+
+
+def encode_live(live: Mapping[ServiceKey, int]) -> bytes:
+    """Encode how many live leases each service has."""
+    return _dump([(*service, n) for service, n in live.items()])
+
+
+def decode_live(blob: bytes) -> dict[ServiceKey, int]:
+    """Decode what `encode_live` wrote."""
+    return {ServiceKey(namespace, service): n for namespace, service, n in _load(blob)[0]}

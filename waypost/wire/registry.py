@@ -9,8 +9,9 @@ The *service form* declares the whole set of endpoints of its `source`:
     {"service":"webhook","endpoints":["10.1.2.3:8080","10.1.2.4:8080"],"status":"healthy","last_updated":1625097600}
 
 A record with `endpoints` is of the service form, one with `instance` or `op` of the instance form, one with both is
-refused. `op` absent means register; only the fields its op uses are read. Unknown fields are ignored, for
-producers newer than this reader; `null` counts as absent; the case of op and status words does not matter.
+refused. `unprotect` speaks of a service and takes no instance. `op` absent means register; only the fields its op uses
+are read. Unknown fields are ignored, for producers newer than this reader; `null` counts as absent; the case of op and
+status words does not matter.
 
 Whether a set is stale, or an instance known, is for the fold to say: it takes state, this takes one record.
 """
@@ -80,7 +81,7 @@ def decode_registration(value: bytes | str | None, stamp: Stamp) -> Registration
 def _instance_event(doc: dict[str, Any], stamp: Stamp) -> InstanceEvent:
     op = _read_op(doc)
     service = read_service(doc)
-    instance = read_instance(required(doc, "instance"))
+    instance = "" if op is Op.UNPROTECT else read_instance(required(doc, "instance"))
     declared, health = _read_status(doc, op)
     changes = read_changes(doc) if op is Op.UPDATE else {}
     if op is Op.UPDATE and not changes:
@@ -190,8 +191,9 @@ def _instance_fields(event: InstanceEvent) -> dict[str, Any]:
         "op": event.op.value,
         "namespace": event.service.namespace,
         "service": event.service.service,
-        "instance": event.instance,
     }
+    if event.op is not Op.UNPROTECT:
+        doc["instance"] = event.instance
     said = dict(event.changes) if event.attributes is None else attribute_fields(event.attributes)
     for name in ("address", "port"):
         if name in said:
