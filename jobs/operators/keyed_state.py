@@ -223,7 +223,7 @@ class KeyedServiceStore:
         self.journal = context.get_list_state(ListStateDescriptor("journal", BYTES))
         """Glued records that are not folded yet."""
         self._sets: StateMap[DeclaredSet] = StateMap(context, "sets", codec.encode_set, codec.decode_set)
-        self._rows = InstanceRows(context, "instances", columns=3)
+        self._rows = InstanceRows(context, "instance-chunks", columns=3)
         self._facts: Column[InstanceFacts] = Column(self._rows, 0, codec.encode_facts, codec.decode_facts)
         self._published: Column[Published] = Column(self._rows, 1, codec.encode_published, codec.decode_published)
         self._weights: Column[LoadWeight] = Column(self._rows, 2, codec.encode_weight, codec.decode_weight)
