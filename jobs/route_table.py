@@ -181,7 +181,8 @@ def _require_topics(settings: Settings) -> None:
         }
     )
     roles = (REGISTRY_TOPIC, HEARTBEAT, ROUTE_CHANGES, DEAD_LETTER)
-    problems = check_topics(settings.kafka.bootstrap, [wanted[role] for role in roles])
+    readers = dict.fromkeys((names.registry, names.heartbeat), settings.job.source_parallelism)
+    problems = check_topics(settings.kafka.bootstrap, [wanted[role] for role in roles], readers=readers)
     if problems:
         raise TopicError("the topics are not as the job needs them:\n" + "\n".join(f"- {p}" for p in problems))
 

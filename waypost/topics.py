@@ -173,11 +173,13 @@ class Admin(Protocol):
     def wait_for_topics(self, topic_names: list[str], timeout_ms: int) -> Any: ...
 
 
-def check_topics(bootstrap: str | Admin, topics: Iterable[Topic]) -> list[Problem]:
+def check_topics(
+    bootstrap: str | Admin, topics: Iterable[Topic], *, readers: Mapping[str, int] | None = None
+) -> list[Problem]:
     """Return what is wrong with the topics, empty when nothing is.
 
-    `bootstrap` is the brokers' address or a ready admin client. Raises `TopicError` when the brokers
-    cannot be asked: not knowing is not the same as being right.
+    `bootstrap` is the brokers' address or a ready admin client. `readers` says how many subtasks will read a topic,
+    by its name. Raises `TopicError` when the brokers cannot be asked: not knowing is not the same as being right.
     """
     wanted = list(topics)
     address = bootstrap if isinstance(bootstrap, str) else "HOST:PORT"
@@ -190,6 +192,8 @@ def check_topics(bootstrap: str | Admin, topics: Iterable[Topic]) -> list[Proble
             problems.append(_missing(topic, address))
         else:
             problems += _wrong_settings(topic, configs[topic.name], address)
+            if found[topic.name] < (wanted_by := (readers or {}).get(topic.name, 0)):
+                problems.append(_too_few_partitions(topic, found[topic.name], wanted_by, address))
     return problems
 
 
@@ -258,6 +262,16 @@ def _missing(topic: Topic, address: str) -> Problem:
         why="Topics are not created by accident, because a created one would have the wrong clock.",
         fix=f"kafka-topics.sh --bootstrap-server {address} --create --topic {topic.name}"
         f" --partitions {topic.partitions}{settings}",
+    )
+
+
+def _too_few_partitions(topic: Topic, partitions: int, readers: int, address: str) -> Problem:
+    return Problem(
+        topic=topic.name,
+        what=f"it has {partitions} partitions for {readers} readers (job.source_parallelism)",
+        why="A reader without a partition stops time: no tick would ever end, and no lease.",
+        fix=f"--set job.source_parallelism={partitions}, or kafka-topics.sh --bootstrap-server {address} --alter"
+        f" --topic {topic.name} --partitions {readers}",
     )
 
 

@@ -75,6 +75,19 @@ def test_the_producers_clock_is_refused() -> None:
     assert "--add-config message.timestamp.type=LogAppendTime" in problem.fix
 
 
+def test_more_readers_than_partitions_are_refused() -> None:
+    admin = FakeAdmin({})
+    ensure_topics(admin, default_topics())
+    topic = default_topics()[HEARTBEAT]
+    partitions = admin.topics[topic.name][0]
+
+    assert check_topics(admin, [topic], readers={topic.name: partitions}) == []
+    [problem] = check_topics(admin, [topic], readers={topic.name: partitions + 1})
+
+    assert f"{partitions} partitions for {partitions + 1} readers" in problem.what
+    assert f"--set job.source_parallelism={partitions}" in problem.fix
+
+
 @pytest.mark.parametrize(
     ("retention_ms", "accepted"), [("3600000", True), ("-1", True), ("86400000", True), ("60000", False), ("", False)]
 )
