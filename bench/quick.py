@@ -381,7 +381,8 @@ def main(peers: Path, only: tuple[str, ...], scale: float, to: Path) -> None:
             bench.load("register", small).communicate()
             bench.wait_for(small)
             note("l10k", bench.changes(small, seconds))
-        note("cold_start", bench.cold_start(cold))
+        if set(phases) - {"traefik", "l10k"}:
+            note("cold_start", bench.cold_start(cold))
         if {"l100k", "recovery"} & set(phases):
             note("l100k", bench.changes(cold, seconds))
             result["change_to_reader_ms"] = result["load"]["l100k"]["change_to_reader_ms"]

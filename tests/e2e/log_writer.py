@@ -9,7 +9,7 @@ import itertools
 import json
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,12 @@ class LogWriter:
         """Write one record; return its topic, partition and offset."""
         meta = self._producer.send(topic, key=key, value=value).get(timeout=60)
         return topic, meta.partition, meta.offset
+
+    def records(self, topic: str, sent: Iterable[tuple[bytes | None, bytes | None]]) -> list[tuple[str, int, int]]:
+        """Write many records at once; return topic, partition and offset of each."""
+        futures = [self._producer.send(topic, key=key, value=value) for key, value in sent]
+        metas = [future.get(timeout=60) for future in futures]
+        return [(topic, meta.partition, meta.offset) for meta in metas]
 
     def event(self, service: str, **fields: Any) -> str:
         """Write one registration event under the service's key; return its request id."""
