@@ -133,13 +133,13 @@ def test_every_request_is_answered_and_a_drained_instance_leaves_at_once(log: Lo
 def test_a_storm_of_registrations_arrives_whole_and_does_not_hold_up_another_service(
     log: LogWriter, tables: Tables
 ) -> None:
-    log.register("calm", "c0", 9601)
-    tables.wait_for("calm", "c0")
+    log.register("beside-storm", "b0", 9601)
+    tables.wait_for("beside-storm", "b0")
 
     log.storm(services=50, instances=5_000)
-    log.register("calm", "c1", 9602)
+    log.register("beside-storm", "b1", 9602)
 
-    tables.wait_for("calm", "c0", "c1", within_s=10)
+    tables.wait_for("beside-storm", "b0", "b1", within_s=10)
     eventually(lambda: all(len(tables.ids(f"storm-{n}")) == 100 for n in range(50)))
 
 
