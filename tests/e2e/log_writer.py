@@ -62,11 +62,11 @@ class LogWriter:
         """Write one heartbeat without waiting for the broker."""
         self._producer.send(HEARTBEAT, key=key.encode(), value=value.encode())
 
-    def storm(self, services: int, instances: int) -> None:
-        """Register so many instances of so many services, all at once."""
+    def storm(self, name: str, services: int, instances: int) -> None:
+        """Register so many instances of so many services `<name>-<number>`, all at once."""
         for number in range(instances):
-            service = f"storm-{number % services}"
-            event = {"service": service, "instance": f"storm-{number}", "address": "10.1.2.3", "port": 8080}
+            service = f"{name}-{number % services}"
+            event = {"service": service, "instance": f"{name}-i{number}", "address": "10.1.2.3", "port": 8080}
             body = json.dumps({**event, "lease_seconds": 86_400}).encode()
             self._producer.send(REGISTRY, key=f"default/{service}".encode(), value=body)
         self.flush()

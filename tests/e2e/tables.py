@@ -50,6 +50,9 @@ class Tables:
     def revision(self, service: str) -> int:
         return int(self.redis.hget(f"{PREFIX}{{default/{service}}}:meta", "revision") or 0)
 
+    def epoch(self, service: str) -> int:
+        return int(self.redis.hget(f"{PREFIX}{{default/{service}}}:meta", "epoch") or 0)
+
     def event_time(self, service: str) -> int:
         """Return the newest time on the log that the table knows of, epoch ms."""
         return int(self.redis.hget(f"{PREFIX}{{default/{service}}}:meta", "event_time") or 0)

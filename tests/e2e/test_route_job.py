@@ -136,7 +136,7 @@ def test_a_storm_of_registrations_arrives_whole_and_does_not_hold_up_another_ser
     log.register("beside-storm", "b0", 9601)
     tables.wait_for("beside-storm", "b0")
 
-    log.storm(services=50, instances=5_000)
+    log.storm("storm", services=50, instances=5_000)
     log.register("beside-storm", "b1", 9602)
 
     tables.wait_for("beside-storm", "b0", "b1", within_s=10)
