@@ -33,7 +33,7 @@ from jobs.operators.keyed_state import KeyedServiceStore
 from jobs.operators.leased_table import LeasedTable
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import dead_letter
-from jobs.operators.slices import GAP_MS, Slices
+from jobs.operators.slices import Slices
 from schemas.flink_types import REGISTRATIONS, WINDOW
 from waypost.errors import DecodeError, FencedError, PublicationRefused, StoreUnavailable
 from waypost.metrics import (
@@ -154,12 +154,14 @@ class RouteFold(KeyedCoProcessFunction):
         routes: Routes,
         connect: Callable[[], RouteStore],
         stopwatch: Callable[[], float] = time.thread_time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._heartbeat = heartbeat
         self._routes = routes
         self._connect = connect
         self._stopwatch = stopwatch
+        self._clock = clock
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self._state = KeyedServiceStore(runtime_context)
@@ -189,7 +191,7 @@ class RouteFold(KeyedCoProcessFunction):
             REGISTRATIONS_READ,
             SERVICES,
         )
-        self._slices = Slices()
+        self._slices = Slices(self._clock)
         self._table_audit = TableAudit(self._routes.audit_percent, self._stopwatch, self._note_audit)
 
     # -- input -----------------------------------------------------------------------------------------
@@ -282,11 +284,10 @@ class RouteFold(KeyedCoProcessFunction):
     def _slice(
         self, service: str, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int
     ) -> Iterator[Any]:
-        """Fold some of what was put aside."""
+        """Fold some of what was put aside, and write it."""
         live.slice = 0
         if not self._slices.begin():
-            live.slice = now + GAP_MS
-            ctx.timer_service().register_processing_time_timer(live.slice)
+            self._book(live, ctx, now)
             return
         while live.aside and not self._slices.is_over():
             some = [live.aside.popleft() for _ in range(min(_AT_ONCE, len(live.aside)))]
@@ -295,6 +296,7 @@ class RouteFold(KeyedCoProcessFunction):
             self._book(live, ctx, now)
         else:
             self._state.journal.clear()
+        yield from self._conclude(service, fold, live, ctx, now)
         self._slices.end()
 
     def _refuse(self, record: _Record, why: DecodeError) -> tuple[OutputTag, Row]:

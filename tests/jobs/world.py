@@ -34,7 +34,14 @@ class World:
         self._offset = 0
 
     def start(self, state: Checkpoint | None = None, *, job: str = JOB, attempt: int = 0) -> Subtask:
-        operator = RouteFold(REGISTRY, HEARTBEAT, self.routes, lambda: self.store, lambda: self.clock.spent_ms / 1000)
+        operator = RouteFold(
+            REGISTRY,
+            HEARTBEAT,
+            self.routes,
+            lambda: self.store,
+            stopwatch=lambda: self.clock.spent_ms / 1000,
+            clock=lambda: self.clock.uptime / 1000,
+        )
         return Subtask(operator, WriterId(job, attempt), self.clock, state)
 
     def stamp(self, ago: int = 0) -> Stamp:
