@@ -110,6 +110,8 @@ def burst(act: Burst, stage: Stage) -> None:
     }
     if seen:
         stage.say(f"    visible to the reader after P50 {seen.p50:.1f}, P99 {seen.p99:.1f}, max {seen.max:.1f} ms")
+    if timings.unanswered or timings.refused or timings.unseen:
+        stage.say(f"    {timings.unanswered} unanswered, {timings.refused} not applied, {timings.unseen} not seen")
     stage.expect(exactly("changes answered, applied and seen", len(timings.milliseconds), len(changes)))
     for name, target in CHANGE_MS.items():
         measured = getattr(seen, name) if seen else None

@@ -2,7 +2,7 @@
 
 It knows the log and nothing else of the registry, as an application would. Its life:
 
-    listen ─► register ─► beat, beat, beat … ─► [LEAVE] drain ─► serve on for `grace_s` ─► stop ─► deregister
+    listen ─► register ─► beat, beat … ─► [LEAVE] drain ─► serve until idle for `grace_s` ─► stop ─► deregister
 
 Signals are its only controls, taken by `sigtimedwait` between two beats, so no handler ever interrupts anything.
 """
@@ -42,6 +42,8 @@ FLAP = signal.SIGHUP
 """Report the opposite health with each beat for a while, many times a second."""
 FLAP_EVERY_S = 0.13
 """No divisor of the job's tick of a second: otherwise every tick might end with the same report."""
+LONGEST_GRACE_S = 30.0
+"""After this it stops even if somebody still calls."""
 CONTROLS = (LEAVE, SILENCE, SPEAK, FLAP)
 
 _NEVER = float("inf")
@@ -57,7 +59,7 @@ class Spec:
     lease_s: int
     beat_s: float
     grace_s: float
-    """How long it serves on after it has drained: longer than a reader needs to hear of it."""
+    """How long it serves on after it has drained and was called last: longer than a reader needs to hear of it."""
     flap_s: float
     zone: str
     seed: int
@@ -151,7 +153,11 @@ class Instance:
         try:
             self._registrar.drain(spec.service, spec.instance)
             # Readers hear of it meanwhile; calls still arrive and are served. Impatience is another LEAVE.
-            signal.sigtimedwait((LEAVE,), spec.grace_s)
+            longest = time.monotonic() + LONGEST_GRACE_S
+            server.called = time.monotonic()
+            while (left := min(server.called + spec.grace_s, longest) - time.monotonic()) > 0:
+                if signal.sigtimedwait((LEAVE,), left) is not None:
+                    break
         except RegistryUnavailable as error:
             _complain(spec, error)
         self._tell("stopping", instance=spec.instance)
@@ -172,6 +178,8 @@ class _Server(ThreadingMixIn, TCPServer):
     daemon_threads = False
     block_on_close = True
     request_queue_size = 64
+    called = 0.0
+    """When somebody called last, monotonic seconds."""
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A caller that hung up is the caller's affair."""
@@ -184,6 +192,7 @@ def _server(spec: Spec) -> _Server:
         timeout = 5
 
         def do_GET(self) -> None:
+            server.called = time.monotonic()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -193,7 +202,8 @@ def _server(spec: Spec) -> _Server:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    return _Server((LOOPBACK, 0), Handler)
+    server = _Server((LOOPBACK, 0), Handler)
+    return server
 
 
 def _complain(spec: Spec, error: Exception) -> None:

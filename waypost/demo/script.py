@@ -16,7 +16,7 @@ class Cast:
     beat_s: float = 2.0
     """A third of the lease: two beats may be lost."""
     grace_s: float = 2.0
-    """How long a drained instance serves on: 200 times what a change usually takes to reach a reader."""
+    """How long a drained instance serves on after its last call: 200 times what a change usually takes to be seen."""
     zones: tuple[str, ...] = ("a", "b", "c")
 
     @property

@@ -1,4 +1,4 @@
-"""How much Redis was written to, by its own account."""
+"""How much Redis was written to, by its own account; and what it says of an instance."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import redis
 from waypost.client.connection import connect, text, texts
 from waypost.client.keys import Keys
 from waypost.client.routes import TIMEOUT
+from waypost.model.names import DEFAULT_NAMESPACE, ServiceKey
+from waypost.wire.endpoint import decode_instance
 
 _WRITING = ("hset", "hdel", "del", "set", "sadd", "srem", "xadd", "rename", "incr", "hincrby", "expire")
 """Commands that change something; inside a script they are counted one by one as well."""
@@ -59,6 +61,11 @@ class WriteCounter:
         """Return the newest entry's id."""
         entries: Any = self._redis.xrevrange(self._keys.changes, count=1)
         return text(entries[0][0]) if entries else "0-0"
+
+    def reason(self, service: str, instance: str) -> str:
+        """Return why an instance is in or out of its table, "" when nothing is known of it."""
+        text: Any = self._redis.hget(self._keys.instances(ServiceKey(DEFAULT_NAMESPACE, service)), instance)
+        return decode_instance(text).reason if text else ""
 
     def close(self) -> None:
         self._redis.close()
