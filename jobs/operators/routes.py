@@ -219,7 +219,7 @@ class RouteFold(KeyedCoProcessFunction):
     def _register(self, service: str, column: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         now = ctx.timer_service().current_processing_time()
         records = _records(column)
-        if len(records) > _AT_ONCE:
+        if len(records) > _AT_ONCE or self._has_more_aside(service):
             self._put_aside(service, column, records, ctx, now)
             return
         readable = yield from self._readable(service, records)
@@ -265,6 +265,12 @@ class RouteFold(KeyedCoProcessFunction):
                 live.oldest = min(live.oldest or at, at)
             if verdict.dead:
                 yield self._refuse(record, DecodeError(verdict.reason))
+
+    def _has_more_aside(self, service: str) -> bool:
+        """Tell whether records of the service wait, which later ones must not overtake: of an instance that is not
+        registered yet there is nothing to update."""
+        live = self._live.get(service)
+        return bool(live.aside) if live is not None else bool(list(self._state.journal.get() or ()))
 
     def _put_aside(
         self, service: str, column: str, records: list[_Record], ctx: KeyedCoProcessFunction.Context, now: int

@@ -878,3 +878,27 @@ def test_a_record_sent_to_another_service_than_it_names_is_a_dead_letter(world: 
     [(_, value)] = task.dead_letters
     assert decode_dead_letter(value).reason == "ambiguous-service"
     assert world.table(A) == world.table(B) == set()
+
+
+def test_later_records_of_a_service_do_not_overtake_what_was_put_aside(world: World) -> None:
+    task = world.start()
+    task.process(bulk(world, A, 300))
+    gone = deregistered(world.stamp(), "p-299", service=A)
+
+    fold(task, gone)
+    task.run_for(10 * SECOND)
+
+    assert task.dead_letters == []
+    assert len(world.table()) == 299
+
+
+def test_nor_do_they_after_a_crash(world: World) -> None:
+    task = world.start()
+    task.process(bulk(world, A, 300))
+
+    again = world.start(task.state.copy(), attempt=1)
+    fold(again, deregistered(world.stamp(), "p-299", service=A))
+    again.run_for(30 * SECOND)
+
+    assert again.dead_letters == []
+    assert len(world.table()) == 299
