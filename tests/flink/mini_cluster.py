@@ -274,6 +274,15 @@ class Running:
             assert time.monotonic() < deadline, f"not in time: {_tail(self.directory)}"
             time.sleep(0.1)
 
+    def until_leased(self, registrations: int) -> None:
+        """Return when beats count for so many: registrations reach the lease fold up to a tick after the route fold."""
+
+        def leased() -> bool:
+            report = self.reports().get("registrations")
+            return report is not None and report.calls >= registrations
+
+        self.until(leased)
+
     def stop_with_savepoint(self, directory: Path) -> str:
         """Stop the job and return where its state is."""
         said = self._tell(f"savepoint {directory.as_uri()}", "savepoint")
@@ -326,8 +335,9 @@ def windows_in(directory: Path) -> list[tuple[ServiceKey, ServiceWindow]]:
 def _reports(directory: Path) -> dict[str, Report]:
     found: dict[str, list[dict[str, Any]]] = {}
     for file in (directory / "probes").glob("*.json"):
-        one = json.loads(file.read_text())
-        found.setdefault(one["operator"], []).append(one)
+        if text := file.read_text():  # else it was made this moment
+            one = json.loads(text)
+            found.setdefault(one["operator"], []).append(one)
     return {
         operator: Report(
             sum(one["calls"] for one in several),

@@ -18,6 +18,7 @@ from jobs.operators.gate import LapseGate
 from jobs.operators.leases import LeaseFold
 from jobs.operators.routes import RouteFold
 from schemas.flink_types import WINDOW
+from waypost.wire.glue import read_entries
 
 DIRECTORY = "WAYPOST_PROBES"
 
@@ -33,8 +34,8 @@ class Calls:
         )
         self.count()
 
-    def count(self) -> None:
-        self._made += 1
+    def count(self, n: int = 1) -> None:
+        self._made += n
         report = {
             "operator": self._operator,
             "calls": self._made,
@@ -65,14 +66,19 @@ class CountedExploder(HeartbeatExploder):
 
 
 class CountedLeases(LeaseFold):
+    """Counts the ticks, and the registrations that wait for the next one."""
+
     def open(self, runtime_context: Any) -> None:
         super().open(runtime_context)
         self.calls = Calls("ticks")
+        self.registrations = Calls("registrations")
 
     def process_element1(self, value: Any, ctx: Any) -> Iterator[Any]:
         if value[1]:
             self.calls.count()
         yield from super().process_element1(value, ctx)
+        if not value[1]:
+            self.registrations.count(sum(1 for _ in read_entries(value[2])))
 
 
 class CountedGate(LapseGate):

@@ -25,6 +25,7 @@ def test_late_beats_are_folded_and_counted(mini_cluster: MiniCluster, make_topic
     topics = make_topics()
     with mini_cluster.running(topics, "window.size_ms=10000", "window.buckets=1") as job:
         topics.write([Planned(REGISTRY, T0, 0, b"default/a", as_bytes(register("a", "a-0", lease_seconds=3600)))])
+        job.until_leased(1)
         in_time = [Planned(HEARTBEAT, T0 + 5_000 + n, n % PARTITIONS, b"a-0", b'{"cpu":0.4}') for n in range(20)]
         topics.write(sorted([*witnesses(0, 30), *in_time], key=lambda record: record.at))
         job.until(lambda: any(window.end >= T0 + 20_000 for _, window in windows_in(job.directory)))

@@ -57,6 +57,7 @@ def test_ten_times_the_beats_cost_no_call_no_record_and_no_change_more(
         with mini_cluster.running(topics, f"window.size_ms={PLAN.size_ms}", f"window.buckets={PLAN.buckets}") as job:
             topics.write(registrations())
             job.until(lambda tables=tables: sum(map(len, tables.routes().values())) == INSTANCES)
+            job.until_leased(INSTANCES)
             topics.write(quiet_beats(beats))
             job.until(lambda job=job: len(windows_in(job.directory)) == WINDOWS)
             job.stop_with_savepoint(tmp_path / str(beats))

@@ -27,6 +27,7 @@ def test_the_busiest_instance_gets_a_smaller_weight(
     with mini_cluster.running(topics, "window.size_ms=10000") as job:
         topics.write(Planned(REGISTRY, T0 + n, 0, b"default/a", as_bytes(doc)) for n, doc in enumerate(fleet))
         job.until(lambda: len(tables.routes().get(A, {})) == 4)
+        job.until_leased(4)
         beats = [
             Planned(HEARTBEAT, T0 + 1000 * s + n, n % PARTITIONS, b"a-%d" % n, b'{"cpu":%.1f}' % (0.3 if n else 0.9))
             for s in range(1, SECONDS)
