@@ -274,14 +274,19 @@ class Running:
             assert time.monotonic() < deadline, f"not in time: {_tail(self.directory)}"
             time.sleep(0.1)
 
-    def until_leased(self, registrations: int) -> None:
-        """Return when beats count for so many: registrations reach the lease fold up to a tick after the route fold."""
+    def until_leased(self, stamps: Iterable[Stamp]) -> None:
+        """Return when beats count for these registrations: they reach the lease fold later than the route fold."""
+        wanted = {f"{stamp.partition} {stamp.offset}" for stamp in stamps}
+        self.until(lambda: wanted <= set(self._lines("leased")))
 
-        def leased() -> bool:
-            report = self.reports().get("registrations")
-            return report is not None and report.calls >= registrations
+    def windows(self) -> list[tuple[ServiceKey, ServiceWindow]]:
+        """Return every window that the route fold was told of."""
+        pairs = (line.split(" ", 1) for line in self._lines("windows"))
+        return [(ServiceKey.parse(service), decode_window(body.encode())) for service, body in pairs]
 
-        self.until(leased)
+    def _lines(self, probe: str) -> list[str]:
+        files = (self.directory / "probes").glob(f"{probe}-*.lines")
+        return [line for file in files for line in file.read_text().splitlines()]
 
     def stop_with_savepoint(self, directory: Path) -> str:
         """Stop the job and return where its state is."""
@@ -325,19 +330,11 @@ def _tail(directory: Path) -> str:
     return f"{directory}\n" + "\n".join(telling[-60:])
 
 
-def windows_in(directory: Path) -> list[tuple[ServiceKey, ServiceWindow]]:
-    """Return every window that the route fold of a run was told of."""
-    lines = [line for file in (directory / "probes").glob("*.lines") for line in file.read_bytes().splitlines()]
-    pairs = (line.split(b" ", 1) for line in lines)
-    return [(ServiceKey.parse(service.decode()), decode_window(body)) for service, body in pairs]
-
-
 def _reports(directory: Path) -> dict[str, Report]:
     found: dict[str, list[dict[str, Any]]] = {}
     for file in (directory / "probes").glob("*.json"):
-        if text := file.read_text():  # else it was made this moment
-            one = json.loads(text)
-            found.setdefault(one["operator"], []).append(one)
+        one = json.loads(file.read_text())
+        found.setdefault(one["operator"], []).append(one)
     return {
         operator: Report(
             sum(one["calls"] for one in several),

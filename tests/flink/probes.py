@@ -34,8 +34,8 @@ class Calls:
         )
         self.count()
 
-    def count(self, n: int = 1) -> None:
-        self._made += n
+    def count(self) -> None:
+        self._made += 1
         report = {
             "operator": self._operator,
             "calls": self._made,
@@ -66,19 +66,21 @@ class CountedExploder(HeartbeatExploder):
 
 
 class CountedLeases(LeaseFold):
-    """Counts the ticks, and the registrations that wait for the next one."""
+    """Counts the ticks; notes where each registration comes from that waits for the next tick."""
 
     def open(self, runtime_context: Any) -> None:
         super().open(runtime_context)
         self.calls = Calls("ticks")
-        self.registrations = Calls("registrations")
+        self._leased = Path(os.environ[DIRECTORY], f"leased-{uuid.uuid4().hex}.lines")
+        self._leased.touch()
 
     def process_element1(self, value: Any, ctx: Any) -> Iterator[Any]:
         if value[1]:
             self.calls.count()
         yield from super().process_element1(value, ctx)
         if not value[1]:
-            self.registrations.count(sum(1 for _ in read_entries(value[2])))
+            with self._leased.open("a") as lines:
+                lines.writelines(f"{stamp.partition} {stamp.offset}\n" for _, stamp, _ in read_entries(value[2]))
 
 
 class CountedGate(LapseGate):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.flink.logs import PARTITIONS, SHARDS, T0, register
-from tests.flink.mini_cluster import HEARTBEAT, REGISTRY, MiniCluster, Planned, Report, Tables, Topics, windows_in
+from tests.flink.mini_cluster import HEARTBEAT, REGISTRY, MiniCluster, Planned, Report, Tables, Topics
 from tests.wire.events import as_bytes
 from waypost.model.health_window import WindowPlan
 from waypost.model.names import ServiceKey
@@ -55,11 +55,11 @@ def test_ten_times_the_beats_cost_no_call_no_record_and_no_change_more(
         topics = make_topics()
         tables = tables_of(topics)
         with mini_cluster.running(topics, f"window.size_ms={PLAN.size_ms}", f"window.buckets={PLAN.buckets}") as job:
-            topics.write(registrations())
+            registered = topics.write(registrations())
             job.until(lambda tables=tables: sum(map(len, tables.routes().values())) == INSTANCES)
-            job.until_leased(INSTANCES)
+            job.until_leased(record.stamp for record in registered)
             topics.write(quiet_beats(beats))
-            job.until(lambda job=job: len(windows_in(job.directory)) == WINDOWS)
+            job.until(lambda job=job: len(job.windows()) == WINDOWS)
             job.stop_with_savepoint(tmp_path / str(beats))
             reports.append(job.reports())
 
@@ -67,7 +67,7 @@ def test_ten_times_the_beats_cost_no_call_no_record_and_no_change_more(
         assert topics.dead() == []
         writes.append(len(tables.changes()))
         metas.append(tables.meta(ServiceKey("default", "a")))
-        told = [window for _, window in windows_in(job.directory)]
+        told = [window for _, window in job.windows()]
         assert len(told) == len({window.end for window in told}) == WINDOWS
 
     few, many = reports

@@ -18,11 +18,11 @@ from tests.flink.mini_cluster import (
     Running,
     Tables,
     Topics,
-    windows_in,
 )
 from tests.model import oracle
 from tests.model.oracle import Dead, Record
 from tests.wire.events import as_bytes
+from waypost.model.events import InstanceEvent
 from waypost.model.health_window import WindowPlan
 from waypost.model.lifecycle import view
 from waypost.model.names import ServiceKey
@@ -79,7 +79,7 @@ def wanted_windows(records: list[Record], topics: Topics) -> oracle.Windows:
 def found_windows(*runs: Running) -> oracle.Windows:
     """The windows that the route fold was told of; none of them twice."""
     found: oracle.Windows = {}
-    for service, window in [pair for run in runs for pair in windows_in(run.directory) if _is_loaded(pair[0])]:
+    for service, window in [pair for run in runs for pair in run.windows() if _is_loaded(pair[0])]:
         assert (service, window.end) not in found
         assert window.start == window.end - PLAN.size_ms
         found[service, window.end] = {i: tally for i, tally in window.tallies.items() if tally.beats}
@@ -112,7 +112,9 @@ def _in_order(log: GeneratedLog, written: list[Record], topics: Topics) -> list[
 def write(topics: Topics, records: list[Planned], job: Running, tables: Tables) -> None:
     """Registrations first, so that a lease is known before the ticks that could end it; then the heartbeats, one
     partition far behind the others. (The other orders are for the model's tests: here they would race.)"""
-    topics.write(r for r in records if r.topic == REGISTRY)
+    registrations = topics.write(r for r in records if r.topic == REGISTRY)
+    events = oracle.Log.of(registrations, registry=topics.name(REGISTRY), shards=SHARDS).events
+    job.until_leased(event.stamp for event in events if isinstance(event, InstanceEvent))
     visible = {_fence(r) for r in records if r.key == FENCE}
     job.until(lambda: visible <= tables.routes().get(ServiceKey("default", "z"), {}).keys())
     heartbeats = [r for r in records if r.topic == HEARTBEAT]

@@ -25,9 +25,11 @@ def test_the_busiest_instance_gets_a_smaller_weight(
     tables = tables_of(topics)
     fleet = [register("a", f"a-{n}", metadata={"waypost.io/weight": "load"} if n < 3 else {}) for n in range(4)]
     with mini_cluster.running(topics, "window.size_ms=10000") as job:
-        topics.write(Planned(REGISTRY, T0 + n, 0, b"default/a", as_bytes(doc)) for n, doc in enumerate(fleet))
+        registered = topics.write(
+            Planned(REGISTRY, T0 + n, 0, b"default/a", as_bytes(doc)) for n, doc in enumerate(fleet)
+        )
         job.until(lambda: len(tables.routes().get(A, {})) == 4)
-        job.until_leased(4)
+        job.until_leased(record.stamp for record in registered)
         beats = [
             Planned(HEARTBEAT, T0 + 1000 * s + n, n % PARTITIONS, b"a-%d" % n, b'{"cpu":%.1f}' % (0.3 if n else 0.9))
             for s in range(1, SECONDS)
