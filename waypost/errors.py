@@ -55,3 +55,75 @@ class RegistryUnavailable(WaypostError):
 
 class StackError(WaypostError):
     """A part of the local stack could not be started or stopped; the message says which and why."""
+
+
+class InvalidInstance(WaypostError):
+    """A registration or a name cannot be accepted by any registry; the caller must correct it. Nothing was written.
+
+    `reason` is the slug that `DecodeError` has for the same fault, so logs of clients and `dead-letter` speak alike.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{detail} ({reason})")
+        self.reason = reason
+        self.detail = detail
+
+
+class InvalidName(InvalidInstance):
+    """A service or instance is called what it cannot be called; services are DNS-1123 names."""
+
+
+class InvalidAddress(InvalidInstance):
+    """Not an address others can call."""
+
+
+class InvalidPort(InvalidInstance):
+    """Not a TCP port from 1 to 65535."""
+
+
+class InvalidMetadata(InvalidInstance):
+    """Metadata is no flat text, or more of it than every reader should have to hold."""
+
+
+class UnknownService(WaypostError):
+    """The registry has never heard of the service, or has forgotten it; `watch` waits for it to come."""
+
+    def __init__(self, service: str, where: str) -> None:
+        super().__init__(
+            f"{where} knows no service {service!r}: check its name and namespace, or watch it until somebody registers"
+        )
+        self.service = service
+
+
+class UnknownInstance(WaypostError):
+    """The registry knows no such instance of the service; register it instead."""
+
+    def __init__(self, service: str, instance: str, where: str) -> None:
+        super().__init__(f"{where} knows no instance {instance!r} of {service!r}: register it first")
+        self.service = service
+        self.instance = instance
+
+
+class WatchPositionLost(WaypostError):
+    """The registry no longer has what happened since that position. Call `get_service` and watch from what it returns:
+    the difference between the two snapshots is what was missed."""
+
+    def __init__(self, service: str, position: str, why: str) -> None:
+        super().__init__(
+            f"cannot go on watching {service!r} after {position!r}: {why}. "
+            "Call get_service() and watch from the snapshot it returns"
+        )
+        self.service = service
+        self.position = position
+
+
+class NotSupported(WaypostError):
+    """This back end cannot do that at all; the message names one that can."""
+
+
+class RegistrationRefused(WaypostError):
+    """The registry took note of the request and did not follow it; `reason` says why."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what}: {reason}")
+        self.reason = reason
