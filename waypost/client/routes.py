@@ -130,6 +130,12 @@ class RouteReader:
         return self._stream.life if self._complete else ""
 
     @property
+    def place(self) -> tuple[str, str]:
+        """The life of the store and the entry of `changes` up to which every copy has been brought; of no use while
+        the registry is lost. Belongs to the thread that polls."""
+        return self._stream.life, self._stream.position
+
+    @property
     def lost(self) -> bool:
         """Whether the registry could not be reached when it was last tried."""
         return self._lost

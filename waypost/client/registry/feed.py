@@ -81,11 +81,17 @@ class Feed:
             self._lock.notify_all()
             return self._now()
 
-    def apply(self, changes: Mapping[str, Instance | None], position: str | None = None) -> None:
-        """Fold changes of single instances; None: it is gone."""
+    def apply(self, *changes: Mapping[str, Instance | None], position: str | None = None) -> None:
+        """Fold changes of single instances, in order and at once; None: it is gone."""
         with self._lock:
-            self._fold(changes, position)
+            for some in changes:
+                self._fold(some, position)
             self._lock.notify_all()
+
+    def confirm(self, position: str) -> None:
+        """Note that the registry confirms what is here, as of a later position."""
+        with self._lock:
+            self._position, self._stale_since = position, None
 
     def mark_stale(self, now_ms: int) -> None:
         """Note that nothing confirms this any more, since now unless it was noted before."""

@@ -72,6 +72,8 @@ class Follower:
         self._cluster, self._revision = _parsed(service, after.position) if after is not None else ("", 0)
         self._is_strict = after is not None
         self._is_listed = after is not None
+        self._is_same_store = False
+        self._has_begun = False
         self._stream: EtcdStream | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"etcd watch of {service}", daemon=True)
@@ -90,11 +92,12 @@ class Follower:
     def _run(self) -> None:
         while not self._closed.is_set():
             try:
-                if self._is_strict:
-                    self._same_cluster()
-                elif not self._is_listed:
+                if self._is_listed and not self._is_same_store:
+                    self._check_store()
+                if not self._is_listed:
                     self._list()
-                self._follow()
+                if self._is_listed:
+                    self._follow()
             except WatchPositionLost as error:
                 self.feed.fail(error)
                 return
@@ -104,14 +107,16 @@ class Follower:
                 if not self._backoff.failures:
                     _log.warning("%s: serving what was last known of %s", error, self._service)
                 self.feed.mark_stale(self._now_ms())
-                # Only a list proves, after a cut, that this is still the same store.
-                self._is_listed = False
+                self._is_same_store = False
+                # etcd says right at the beginning that history is gone; who got past it needs it from now on only.
+                self._is_strict = self._is_strict and not self._has_begun
                 self._closed.wait(self._backoff.next().total_seconds())
 
-    def _same_cluster(self) -> None:
-        """Check once, before going on from an old snapshot, that its revision is one of this etcd."""
+    def _check_store(self) -> None:
+        """After a cut, and before going on from an old snapshot: is the revision reached one of this etcd?"""
         listing = self._gateway.list(self._prefix, keys_only=True)
-        if listing.cluster != self._cluster or listing.revision < self._revision:
+        self._is_same_store = self._is_listed = not self._is_older(listing)
+        if self._is_strict and not self._is_listed:
             position = position_of(self._cluster, self._revision)
             raise WatchPositionLost(self._service, position, "it is of another etcd, or of a copy put back since")
 
@@ -129,14 +134,12 @@ class Follower:
         else:
             self._cluster, self._revision = listing.cluster, listing.revision
             self.feed.load(found, position_of(listing.cluster, listing.revision))
-            self._is_listed = True
+            self._is_listed = self._is_same_store = True
 
     def _is_older(self, listing: Listing) -> bool:
         return listing.cluster != self._cluster or listing.revision < self._revision
 
     def _follow(self) -> None:
-        if not self._is_listed:
-            return
         self._stream = self._gateway.open_watch(self._prefix, self._revision + 1)
         if self._closed.is_set():
             return
@@ -155,11 +158,13 @@ class Follower:
 
     def _fold(self, part: WatchPart) -> None:
         self._backoff.reset()
-        self._is_strict = False
+        self._has_begun = True
+        self._is_strict = self._is_strict and not part.changes
         # One revision at a time: a position must not lie in the middle of a transaction.
         for revision, changes in groupby(part.changes, key=lambda change: change.revision):
             self._revision = revision
-            self.feed.apply(decode_all(self._layout, self._service, changes), position_of(self._cluster, revision))
+            found = decode_all(self._layout, self._service, changes)
+            self.feed.apply(found, position=position_of(self._cluster, revision))
         self.feed.mark_fresh()
 
 

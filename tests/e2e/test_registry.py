@@ -1,0 +1,32 @@
+"""The contract of registries on the real thing: Kafka, Valkey, Flink and the route job."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.contracts.registry_contract import RegistryContract, RegistryWorld
+from waypost.client.registry.instance import Instance
+from waypost.client.registry.log_and_tables import WaypostRegistry
+from waypost.local.state import Stack
+
+
+class WaypostWorld(RegistryWorld):
+    def __init__(self, stack: Stack) -> None:
+        self.registry = self.discoverer = WaypostRegistry(stack.kafka_bootstrap, stack.redis_url)
+        self.service = f"reg-{uuid.uuid4().hex[:8]}"
+
+    def instance(self, number: int, **fields: Any) -> Instance:
+        said: dict[str, Any] = {"weight": 50, "zone": "a", "metadata": {"version": "1"}, **fields}
+        return Instance(id=f"{self.service}-{number}", name=self.service, address=f"10.1.0.{number}", port=8080, **said)
+
+
+class TestWaypost(RegistryContract):
+    @pytest.fixture
+    def world(self, stack: Stack) -> Iterator[WaypostWorld]:
+        world = WaypostWorld(stack)
+        yield world
+        world.close()
