@@ -10,7 +10,7 @@ from importlib import metadata
 
 import click
 
-from waypost.cli import cluster, demo, gateway, get, protection, publish, settings, stack
+from waypost.cli import cluster, demo, discover, gateway, get, protection, publish, settings, stack
 from waypost.errors import WaypostError
 
 COMMAND_MODULES = [
@@ -18,6 +18,7 @@ COMMAND_MODULES = [
     cluster,
     publish,
     get,
+    discover,
     protection,
     gateway,
     demo,

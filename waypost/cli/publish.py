@@ -10,15 +10,19 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from waypost.cli.elsewhere import Elsewhere, elsewhere_options, register_elsewhere
 from waypost.cli.options import kafka_address, kafka_option, namespace_option, redis_option, state_dir_option
+from waypost.cli.registries import WAYPOST
 from waypost.cli.values import KeyValue, Seconds
 from waypost.client.event_sink import EventSink, KafkaSink
 from waypost.client.registrar import Registrar, encode_checked
+from waypost.client.registry.instance import Instance
 from waypost.errors import DecodeError, StackError, WaypostError
 from waypost.local.state import running_stack
 from waypost.model.events import DEFAULT_LEASE_SECONDS, DEFAULT_WEIGHT, Attributes, InstanceEvent, Op
@@ -90,8 +94,7 @@ def _target_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--lease",
     type=Seconds(),
-    default=f"{DEFAULT_LEASE_SECONDS}s",
-    show_default=True,
+    show_default=f"{DEFAULT_LEASE_SECONDS}s",
     help="Leave the table when no beat comes for this long (30s, 2m; 2s to 24h).",
 )
 @click.option("--weight", type=int, default=DEFAULT_WEIGHT, show_default=True, help="Share of requests; 0 for none.")
@@ -100,6 +103,7 @@ def _target_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--metadata", type=KeyValue(), multiple=True, metavar="KEY=VALUE", help="Free text for readers; may be repeated."
 )
+@elsewhere_options
 @_target_options
 def register(
     service: str,
@@ -108,11 +112,13 @@ def register(
     source: str,
     address: str,
     port: int,
-    lease: int,
+    lease: int | None,
     weight: int,
     zone: str,
     node: str,
     metadata: tuple[tuple[str, str], ...],
+    to: str,
+    stay: bool,
     **target: Any,
 ) -> None:
     """Register an instance of SERVICE, or replace its registration.
@@ -123,7 +129,19 @@ def register(
     waypost register payments --instance payments-1 --address 10.1.2.3 --port 8080
     waypost register payments --instance payments-1 --address 10.1.2.3 --port 8080 \\
         -n shop --lease 30s --weight 50 --metadata version=2.1
+    waypost register payments --instance payments-1 --address 10.1.2.3 --port 8080 \\
+        --to etcd://127.0.0.1:2379 --stay
     """
+    if stay or to != WAYPOST:
+        if node:
+            raise click.UsageError("--node is only known to waypost, and not with --stay")
+        instance_of = Instance(
+            id=instance, name=service, address=address, port=port, weight=weight, zone=zone, metadata=dict(metadata)
+        )
+        where = {name: target[name] for name in ("kafka", "redis", "state_dir")}
+        length = None if lease is None else timedelta(seconds=lease)
+        register_elsewhere(instance_of, Elsewhere(to=to, stay=stay, namespace=namespace, lease=length, **where))
+        return
     attributes = Attributes(
         address=address,
         port=port,
@@ -131,7 +149,7 @@ def register(
         zone=zone,
         node=node,
         metadata=dict(metadata),
-        lease_seconds=lease,
+        lease_seconds=DEFAULT_LEASE_SECONDS if lease is None else lease,
     )
     event = InstanceEvent(
         op=Op.REGISTER,

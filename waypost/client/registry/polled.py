@@ -17,7 +17,7 @@ from datetime import timedelta
 from waypost.client.registry.feed import Feed, ServiceSnapshot, Watch
 from waypost.client.registry.instance import Instance, checked_service
 from waypost.client.registry.interface import Discoverer
-from waypost.errors import RegistryUnavailable, UnknownService
+from waypost.errors import RegistryUnavailable, UnknownService, WaypostError
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +78,9 @@ class PolledDiscoverer(Discoverer):
                 _log.warning("%s: keeping what was last known of %s", error, feed.service)
                 feed.mark_stale(self._now_ms())
                 pause = self.retry
+            except WaypostError as error:  # a question that is wrong stays wrong
+                feed.fail(error)
+                return
             else:
                 feed.load(found or {})
             self._closed.wait(pause.total_seconds())

@@ -1,0 +1,116 @@
+"""Registries by URL, for configuration files and command lines.
+
+    etcd://HOST:PORT[?layout=waypost|kitex][&prefix=PATH]
+    dns://HOST:PORT[?domain=NAME][&port=N][&prefix=_http._tcp]     dns: asks the servers of resolv.conf
+    env:                                                           environment variables
+    file:PATH                                                      YAML or JSON
+    memory:                                                        in this process, for tests
+
+Waypost itself needs two addresses, so it has none: `WaypostRegistry` takes Kafka's and Redis's.
+The libraries of etcd and DNS are only imported when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from urllib.parse import parse_qsl, urlsplit
+
+from waypost.client.registry.environment import EnvironmentVariables
+from waypost.client.registry.interface import Discoverer, ServiceRegistry
+from waypost.client.registry.memory import MemoryRegistry
+from waypost.client.registry.static_file import StaticFile
+from waypost.errors import NotSupported, SettingsError
+
+FORMS = "etcd://HOST:PORT[?layout=kitex], dns://HOST:PORT[?domain=NAME&port=N], env:, file:PATH"
+
+
+def open_discoverer(url: str) -> Discoverer:
+    """Return the back end of a URL; it connects when it is asked. Raises SettingsError."""
+    scheme, colon, rest = url.partition(":")
+    opener = _OPENERS.get(scheme) if colon else None
+    if opener is None:
+        raise SettingsError(f"{url!r} names no registry; one of {FORMS}")
+    return opener(url, rest)
+
+
+def open_registry(url: str, *, lease: timedelta | None = None) -> ServiceRegistry:
+    """Return the back end of a URL, for writing. Raises SettingsError, and NotSupported for one that is read only."""
+    if url.startswith("etcd:"):
+        return _etcd(url, lease)
+    found = open_discoverer(url)
+    if isinstance(found, ServiceRegistry):
+        return found
+    found.close()
+    raise NotSupported(f"{url.partition(':')[0]}: can only be read; etcd and waypost take registrations")
+
+
+def _etcd(url: str, lease: timedelta | None = None) -> ServiceRegistry:
+    try:
+        from waypost.client.registry.etcd.layouts import KitexLayout, WaypostLayout
+        from waypost.client.registry.etcd.registry import LEASE, EtcdRegistry
+    except ImportError as error:
+        raise _missing("etcd", error) from error
+    host, port, options = _parts(url, {"layout", "prefix"})
+    if host is None:
+        raise SettingsError(f"{url!r}: say where etcd is, as in etcd://127.0.0.1:2379")
+    layouts: Mapping[str, type[WaypostLayout] | type[KitexLayout]] = {"waypost": WaypostLayout, "kitex": KitexLayout}
+    name = options.get("layout", "waypost")
+    if name not in layouts:
+        raise SettingsError(f"{url!r}: a layout is one of {', '.join(layouts)}")
+    layout = layouts[name](options["prefix"]) if "prefix" in options else layouts[name]()
+    return EtcdRegistry(f"http://{_bracketed(host)}:{port or 2379}", layout=layout, lease=lease or LEASE)
+
+
+def _dns(url: str, _rest: str) -> Discoverer:
+    try:
+        from waypost.client.registry.dns import DnsDiscoverer
+    except ImportError as error:
+        raise _missing("dns", error) from error
+    host, server_port, options = _parts(url, {"domain", "prefix", "port"})
+    port = options.get("port")
+    if port is not None and not (port.isdecimal() and 1 <= int(port) <= 65_535):
+        raise SettingsError(f"{url!r}: port is a number from 1 to 65535")
+    return DnsDiscoverer(
+        None if host is None else (host, server_port or 53),
+        domain=options.get("domain", ""),
+        prefix=options.get("prefix", ""),
+        port=None if port is None else int(port),
+    )
+
+
+def _file(url: str, rest: str) -> Discoverer:
+    if not rest:
+        raise SettingsError(f"{url!r}: say which file, as in file:services.yaml")
+    return StaticFile(rest.removeprefix("//"))
+
+
+_OPENERS: dict[str, Callable[[str, str], Discoverer]] = {
+    "etcd": lambda url, _rest: _etcd(url),
+    "dns": _dns,
+    "env": lambda _url, _rest: EnvironmentVariables(),
+    "file": _file,
+    "memory": lambda _url, _rest: MemoryRegistry(),
+}
+
+
+def _parts(url: str, known: set[str]) -> tuple[str | None, int | None, dict[str, str]]:
+    try:
+        parts = urlsplit(url)
+        options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise SettingsError(f"{url!r}: {error}") from error
+    unknown = sorted(options.keys() - known)
+    if unknown or parts.path.strip("/"):
+        what = ", ".join(unknown) or parts.path
+        raise SettingsError(f"{url!r}: {what} is unknown; options are {', '.join(sorted(known))}")
+    return host, port, options
+
+
+def _missing(extra: str, error: ImportError) -> SettingsError:
+    return SettingsError(f"{extra}: needs a library that is not installed: pip install 'waypost[{extra}]' ({error})")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
