@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from tests.contracts.registry_contract import RegistryContract, RegistryWorld
+from tests.contracts.registry_contract import RegistryContract, RegistryWorld, exactly, follow
 from waypost.client.registry.instance import Instance
 from waypost.client.registry.log_and_tables import WaypostRegistry
 from waypost.local.state import Stack
@@ -30,3 +31,21 @@ class TestWaypost(RegistryContract):
         world = WaypostWorld(stack)
         yield world
         world.close()
+
+
+def test_a_drain_waits_until_readers_have_moved_on(stack: Stack) -> None:
+    service = f"drain-{uuid.uuid4().hex[:8]}"
+    one = Instance(id=f"{service}-1", name=service, address="10.1.0.1", port=8080)
+    with (
+        WaypostRegistry(stack.kafka_bootstrap, stack.redis_url) as owner,
+        WaypostRegistry(stack.kafka_bootstrap, stack.redis_url, reader_id=f"reader-of-{service}") as reader,
+    ):
+        owner.register(one)
+        with reader.watch(service) as watch:
+            follow(watch, exactly(one))
+            drained = owner.drain(service, one.id, wait=True, timeout=timedelta(seconds=60))
+
+            assert drained.is_done
+            # Everybody has moved on: the reader knows already, without waiting.
+            follow(watch, exactly())
+            assert owner.am_i_registered(service, one.id)

@@ -66,7 +66,7 @@ class Feed:
         self._end = 0
         self._instances: dict[str, Instance] = seed.callable if seed is not None else {}
         self._position = seed.position if seed is not None else f"{self._run}.0"
-        self._is_loaded = seed is not None
+        self.is_loaded = seed is not None
         self._stale_since: int | None = None
         self._failure: WaypostError | None = None
 
@@ -77,7 +77,7 @@ class Feed:
         with self._lock:
             gone: dict[str, Instance | None] = dict.fromkeys(self._instances.keys() - instances.keys())
             self._fold({**gone, **instances}, position)
-            self._is_loaded, self._stale_since = True, None
+            self.is_loaded, self._stale_since = True, None
             self._lock.notify_all()
             return self._now()
 
@@ -153,9 +153,8 @@ class Feed:
             while not gives_up():
                 if self._failure is not None:
                     raise self._failure
-                if self._is_loaded and seen != self._end:
-                    events = self._since(seen, known)
-                    seen = self._end
+                if self.is_loaded and seen != self._end:
+                    events, seen = self._since(seen, known), self._end
                     if events:
                         return events, seen, self._now()
                 remaining = deadline - time.monotonic()
@@ -220,6 +219,11 @@ class Watch:
     def stale_since(self) -> int | None:
         """Since when the registry does not confirm the snapshot (epoch ms); None: it does. Never waits."""
         return self._feed.snapshot().stale_since
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the registry has been heard of at all: before that, an empty snapshot means nothing."""
+        return self._feed.is_loaded
 
     def __iter__(self) -> Iterator[InstanceEvent]:
         """Yield events until `close`."""

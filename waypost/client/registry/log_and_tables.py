@@ -21,6 +21,7 @@ import redis
 
 from waypost.client.answers import Answered, AnswerWaiter, open_answers
 from waypost.client.connection import connect, text, texts
+from waypost.client.draining import Drained, wait_for_readers
 from waypost.client.event_sink import EventSink, KafkaSink
 from waypost.client.follow import START
 from waypost.client.keys import DEFAULT_PREFIX, Keys
@@ -142,12 +143,18 @@ class WaypostRegistry(ServiceRegistry):
             raise self._unavailable(f"looking for {instance} of {key}", error) from error
         return found is not None
 
-    def drain(self, service: str, instance: str) -> int:
-        """Take an instance out of the table and keep it registered; return the revision from which no reader has it.
+    def drain(
+        self, service: str, instance: str, *, wait: bool = False, timeout: timedelta = timedelta(seconds=30)
+    ) -> Drained:
+        """Take an instance out of the table and keep it registered, so that calls under way can end.
 
-        See `waypost.client.registry.draining` for waiting until readers have moved on."""
+        With `wait`, return when every reader that acknowledges has moved on, or say after `timeout` who has not.
+        """
         checked_service(service), checked_id(instance)
-        return self._change(service, instance, lambda: self._registrar.drain(service, instance)).revision
+        revision = self._change(service, instance, lambda: self._registrar.drain(service, instance)).revision
+        if not wait:
+            return Drained(revision=revision, waiting={})
+        return wait_for_readers(self._redis, self._keys, self._key(service), revision, timeout)
 
     # -- reading ---------------------------------------------------------------------------------------
 

@@ -113,6 +113,8 @@ class MemoryRegistry(ServiceRegistry):
         if service not in self._feeds:
             self._feeds[service] = Feed(service, kept=self._kept)
             self._feeds[service].load(self._known.get(service, {}))
+            if self._failure is not None:
+                self._feeds[service].mark_stale(self._now_ms())
         return self._feeds[service]
 
     def _reach(self) -> None:
