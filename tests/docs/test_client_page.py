@@ -15,9 +15,7 @@ PAGE = ROOT / "docs" / "client.md"
 EXAMPLES = [fence for fence in fences(PAGE) if fence.language == "python"]
 
 
-def test_the_examples_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
 
@@ -33,6 +31,7 @@ def test_the_examples_run(
         "add cart-1",
         "called 10.1.2.3:8080",
         "fresh",
+        "10.1.2.5 25",
     ]
     assert "payments-1" in (tmp_path / "tables.json").read_text()
 
