@@ -98,9 +98,11 @@ class WaypostRegistry(ServiceRegistry):
         declared = Declared(instance.status.value)
         try:
             answer = self._say(what, lambda: self._registrar.register(*who, attributes, declared=declared))
-        except RegistryUnavailable:
-            with contextlib.suppress(RegistryUnavailable):
-                self._registrar.deregister(*who)
+        except _NotAnswered:
+            # One that was registered before stays as it was or becomes what was asked for; it is not taken away.
+            if who not in self._kept:
+                with contextlib.suppress(RegistryUnavailable):
+                    self._registrar.deregister(*who)
             raise
         if not answer.applied:
             raise RegistrationRefused(what, answer.reason)
@@ -230,10 +232,12 @@ class WaypostRegistry(ServiceRegistry):
         """Write one event and return the job's answer to it."""
         waiter: AnswerWaiter
         with open_answers(self._redis_url, prefix=self._prefix) as waiter:
-            request_id = write()
-            answer = waiter.wait(request_id, self._answer.total_seconds())
+            try:
+                answer = waiter.wait(write(), self._answer.total_seconds())
+            except RegistryUnavailable as error:
+                raise _NotAnswered(str(error)) from error
         if answer is None:
-            raise RegistryUnavailable(
+            raise _NotAnswered(
                 f"{what}: written to the log, but the route job did not answer within "
                 f"{self._answer.total_seconds():g} s; see `waypost status`, then try again"
             )
@@ -241,6 +245,10 @@ class WaypostRegistry(ServiceRegistry):
 
     def _unavailable(self, what: str, error: Exception) -> RegistryUnavailable:
         return RegistryUnavailable(f"{what}: Redis cannot be reached: {error}")
+
+
+class _NotAnswered(RegistryUnavailable):
+    """It may be on the log, and nobody has said so."""
 
 
 class _Beats:

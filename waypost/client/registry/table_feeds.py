@@ -127,6 +127,8 @@ class TableFeeds:
                 if not view.stale:
                     feed.load(_instances(service, view), position)
                     self._loaded.add(service)
+                elif self._reader.lost:
+                    feed.mark_stale(self._now_ms())
                 continue
             if service in happened:
                 feed.apply(*happened[service], position=position)
