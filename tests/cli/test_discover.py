@@ -98,15 +98,18 @@ def test_registering_in_etcd_and_staying(tmp_path: Path) -> None:
     url = f"etcd://{server.address}"
     waypost = [sys.executable, "-m", "waypost"]
     place = ["--instance", "10.1.2.3:8080", "--address", "10.1.2.3", "--port", "8080", "--metadata", "version=1"]
+    started: list[subprocess.Popen[str]] = []
     try:
         watch = subprocess.Popen(
             [*waypost, "discover", "pay", "--from", f"{url}?layout=kitex", "-w", "-o", "json"],
             stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
+        started.append(watch)
         assert watch.stdout is not None
         stay = subprocess.Popen(
-            [*waypost, "register", "pay", *place, "--to", f"{url}?layout=kitex", "--stay", "--lease", "5s"]
+            [*waypost, "register", "pay", *place, "--to", f"{url}?layout=kitex", "--stay", "--lease", "5s"], text=True
         )
+        started.append(stay)
         came = json.loads(watch.stdout.readline())
         assert (came["event"], came["instance"], came["metadata"]) == ("add", "10.1.2.3:8080", {"version": "1"})
         stay.send_signal(signal.SIGTERM)
@@ -119,4 +122,7 @@ def test_registering_in_etcd_and_staying(tmp_path: Path) -> None:
         assert run("register", "pay", *place, "--to", url)[0] == 0
         eventually(lambda: run("discover", "pay", "--from", url)[0] == 0)
     finally:
+        for process in started:
+            process.kill()
+            process.wait()
         server.kill()

@@ -31,6 +31,10 @@ class Elsewhere:
 def register_elsewhere(instance: Instance, where: Elsewhere) -> None:
     """Register, say so, and keep it registered until a signal where that was asked for."""
     told = threading.Event()
+    if where.stay:
+        # Before anybody can see the instance: who sees it may want it to go.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: told.set())
     with for_writing(
         where.to,
         namespace=where.namespace,
@@ -45,8 +49,6 @@ def register_elsewhere(instance: Instance, where: Elsewhere) -> None:
             raise click.UsageError(str(error)) from error
         click.echo(f"{instance.name}/{instance.id} registered in {where.to}")
         if where.stay:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: told.set())
             told.wait()
             registry.deregister(instance.name, instance.id)
             click.echo(f"{instance.name}/{instance.id} deregistered")
