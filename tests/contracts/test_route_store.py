@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ R1 = T0 * 1000 + 1
 """A revision of the size they have in production: its last digits do not survive a Lua tostring()."""
 
 JOB, OTHER_JOB = "a" * 32, "b" * 32
+
+PATIENT = timedelta(seconds=30)
+"""What a store answers is tested here, not how fast: on a busy machine the largest publication takes longer than the
+quarter of a second it has in production."""
 
 
 def endpoint(port: int = 8080, **fields: object) -> str:
@@ -137,7 +142,7 @@ class RedisSubject:
     def __init__(self, server: Server) -> None:
         self.client = server.client()
         self.client.flushall()
-        self.store = RedisRouteStore(server.url)
+        self.store = RedisRouteStore(server.url, timeout=PATIENT)
         self.route_store: RouteStore = self.store
 
     def wipe(self) -> None:
