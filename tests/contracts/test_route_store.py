@@ -942,6 +942,19 @@ class TestRealServersFail:
         assert 100 <= subject.client.xlen(Keys().log(PAY)) <= 300
         subject.close()
 
+    def test_nothing_that_was_written_expires_by_itself(self, valkey_server: Server) -> None:
+        """A TTL would be a clock of its own: tables would go when writers pause, not when instances die."""
+        subject = RedisSubject(valkey_server)
+        epoch = opened(subject.store)
+        for publication in (a_delta(0, R1, {"a": endpoint()}), a_snapshot(R1 + 1, {"a": endpoint(), "b": endpoint()})):
+            assert subject.store.publish(publication, epoch, T0) == Written()
+            assert subject.store.refresh(PAY, a_window(), epoch) == Written()
+
+            names = subject.client.keys()
+            assert {Keys().route(PAY), Keys().meta(PAY), Keys().instances(PAY), Keys().epoch} <= set(names)
+            assert {name: subject.client.ttl(name) for name in names} == dict.fromkeys(names, -1)
+        subject.close()
+
     def test_fields_of_others_in_meta_stay(self, valkey_server: Server) -> None:
         subject = RedisSubject(valkey_server)
         epoch = opened(subject.store)
