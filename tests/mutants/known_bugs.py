@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.mutants.bugs import leases, records, services, store, writing
+from tests.mutants.bugs import leases, records, restores, services, store, writing
 
-KNOWN_BUGS = (*store.BUGS, *leases.BUGS, *services.BUGS, *records.BUGS, *writing.BUGS)
+KNOWN_BUGS = (*store.BUGS, *leases.BUGS, *services.BUGS, *records.BUGS, *writing.BUGS, *restores.BUGS)

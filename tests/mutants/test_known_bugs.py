@@ -12,10 +12,10 @@ import pytest
 
 from tests.mutants.known_bugs import KNOWN_BUGS
 from tests.mutants.mutant import Mutant
-from tests.mutants.trees import copy_tree, link_tree, run_tests
+from tests.mutants.trees import WAIT_S, copy_tree, link_tree, run_tests
 from tests.mutants.verdict import why_not_found, why_not_intact
 
-pytestmark = pytest.mark.mutants
+pytestmark = [pytest.mark.mutants, pytest.mark.timeout(WAIT_S)]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.findings import Finding, refutes
-from tests.mutants.trees import copy_tree, run_tests
+from tests.mutants.trees import WAIT_S, copy_tree, run_tests
 from tests.mutants.verdict import SuiteRun, why_not_found, why_not_intact
 
 TEST = "tests/a.py::test_a"
@@ -85,6 +85,7 @@ def test_is_skipped(): pytest.skip("no server")
 
 
 @pytest.mark.mutants
+@pytest.mark.timeout(WAIT_S)
 def test_a_real_run_is_read_as_it_ended(tmp_path: Path) -> None:
     """In a tree with this directory's plugin, as `run_tests` expects it."""
     tree = tmp_path / "tree"
