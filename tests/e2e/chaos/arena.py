@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -59,8 +59,10 @@ class Outcome:
 class Arena:
     """Use as a context manager; everything in it belongs to one thread."""
 
-    def __init__(self, state_dir: Path, random: Random, *, long: bool = False) -> None:
-        self.state_dir, self.random = state_dir, random
+    def __init__(
+        self, state_dir: Path, random: Random, *, long: bool = False, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.state_dir, self.random, self.say = state_dir, random, say
         self._long = long
 
     def __enter__(self) -> Arena:
@@ -158,7 +160,7 @@ class Arena:
     def job(self) -> str | None:
         """Return the id of the job that runs with all its tasks, None when none does."""
         with contextlib.suppress(FlinkUnavailable):
-            return next((job.id for job in self._rest.jobs() if job.is_running), None)
+            return next((job.id for job in self.rest.jobs() if job.is_running), None)
         return None
 
     def restarts(self) -> int:
@@ -176,7 +178,7 @@ class Arena:
     def working(self) -> str:
         """Return the part that runs the job; raises ValueError when there is none, or two."""
         try:
-            [working] = self._rest.working()
+            [working] = self.rest.working()
         except FlinkUnavailable as error:
             raise ValueError("the JobManager does not answer") from error
         return working.partition(".")[0]
@@ -215,17 +217,21 @@ class Arena:
         eventually(lambda: f"p-{number}" in self.tables.ids("passing"), RECOVERY_S)
         self.log.event("passing", op="deregister", instance=f"p-{number}")
 
-    def forget_storm(self, number: int, services: int, instances: int) -> None:
-        """Deregister what a storm registered."""
+    @contextlib.contextmanager
+    def storm(self, services: int, instances: int) -> Iterator[str]:
+        """Register so many instances of services `<name>-<number>` at once; they are deregistered after the block."""
+        name = f"storm-{self.random.randrange(10**9)}"
+        self.log.storm(name, services=services, instances=instances)
+        yield name
         sent: list[tuple[bytes | None, bytes | None]] = []
-        for n in range(instances):
-            service = f"storm-{number}-{n % services}"
-            value = f'{{"op":"deregister","service":"{service}","instance":"storm-{number}-i{n}"}}'
+        for number in range(instances):
+            service = f"{name}-{number % services}"
+            value = f'{{"op":"deregister","service":"{service}","instance":"{name}-i{number}"}}'
             sent.append((f"default/{service}".encode(), value.encode()))
         self.log.records("service-registry", sent)
 
     @property
-    def _rest(self) -> FlinkRest:
+    def rest(self) -> FlinkRest:
         return FlinkRest(url=self.stack.flink_rest, timeout=10)
 
     @property

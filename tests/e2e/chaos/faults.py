@@ -17,7 +17,6 @@ from tests.e2e import hostile
 from tests.e2e.log_writer import HEARTBEAT, REGISTRY
 from tests.e2e.tables import PREFIX, eventually
 from waypost.flink import snapshots
-from waypost.flink.rest import FlinkRest
 from waypost.flink.submission import run_command
 from waypost.local.ports import LOOPBACK, free_ports
 from waypost.local.process import spawn
@@ -34,7 +33,9 @@ Fault = Callable[["Arena"], None]
 
 def task_manager_killed(arena: Arena) -> None:
     """SIGKILL for the TaskManager that works."""
+    job, before = eventually(arena.job), arena.restarts()
     arena.kill(arena.working())
+    eventually(lambda: arena.job() == job and arena.restarts() > before)
 
 
 def task_manager_killed_again_and_again(arena: Arena) -> None:
@@ -47,9 +48,14 @@ def task_manager_killed_again_and_again(arena: Arena) -> None:
 
 def task_manager_stopped(arena: Arena) -> None:
     """SIGSTOP for the TaskManager that works, while its job goes on elsewhere; then SIGCONT."""
-    with arena.stopped(arena.working()):
-        arena.until_changes_pass()
-        time.sleep(arena.pick(2, 120))
+    before, epoch = arena.restarts(), arena.tables.epoch("canary")
+    with arena.storm(services=5, instances=500):  # some of it may still be in its buffers when it goes on
+        with arena.stopped(arena.working()):
+            arena.until_changes_pass()
+            assert arena.restarts() > before
+            assert arena.tables.epoch("canary") > epoch
+            time.sleep(arena.pick(2, 120))
+        eventually(lambda: len(arena.rest.task_managers()) == 2)  # it has seen that it is no longer needed
 
 
 def job_manager_killed(arena: Arena) -> None:
@@ -103,14 +109,21 @@ def job_rescaled(arena: Arena) -> None:
     for parallelism in (2, 1):
         arena.waypost("submit", "--set", f"job.parallelism={parallelism}")
         arena.until_changes_pass()
-        assert len(FlinkRest(url=arena.stack.flink_rest).working()) == parallelism
+        assert len(arena.rest.working()) == parallelism
+
+
+def job_without_state(arena: Arena) -> None:
+    """Submitted anew without a savepoint: everything is read from the beginning of the log."""
+    job = arena.job()
+    arena.waypost("submit", "--without-state")
+    assert arena.job() not in (None, job)
 
 
 def second_copy_of_the_job(arena: Arena) -> None:
     """Somebody submits the job again beside the one that runs, and takes it away after a while."""
     record = arena.stack.job
     assert record is not None
-    rest, flink = FlinkRest(url=arena.stack.flink_rest, timeout=10), arena.flink
+    rest, flink = arena.rest, arena.flink
     log = arena.state_dir / "logs" / "second-copy.log"
     before = {job.id for job in rest.jobs()}
     command = run_command(
@@ -144,7 +157,7 @@ def broker_killed(arena: Arena) -> None:
 def broker_stopped(arena: Arena) -> None:
     """SIGSTOP for the only broker: nobody beats, nothing is logged, longer than every lease."""
     with arena.stopped("kafka"):
-        time.sleep(arena.pick(15, 600))
+        time.sleep(arena.pick(15, 180))
 
 
 def everybody_silent(arena: Arena) -> None:
@@ -237,13 +250,42 @@ def hostile_flood(arena: Arena) -> None:
 
 def storm_of_registrations(arena: Arena) -> None:
     """Thousands of instances are registered at once; `until_changes_pass` waits behind them."""
-    number = arena.random.randrange(10**9)
     services, instances = arena.pick((50, 5_000), (1_000, 100_000))
-    arena.log.storm(f"storm-{number}", services=services, instances=instances)
-    arena.until_changes_pass()
-    total = lambda: sum(len(arena.tables.ids(f"storm-{number}-{n}")) for n in range(services))  # noqa: E731
-    eventually(lambda: total() == instances, within_s=600)
-    arena.forget_storm(number, services, instances)
+    with arena.storm(services, instances) as name:
+        arena.until_changes_pass()
+        total = lambda: sum(len(arena.tables.ids(f"{name}-{n}")) for n in range(services))  # noqa: E731
+        eventually(lambda: total() == instances, within_s=600)
+
+
+def redis_wiped_under_a_large_fleet(arena: Arena) -> None:
+    """FLUSHALL while 100,000 instances are registered."""
+    services, instances = arena.pick((50, 5_000), (1_000, 100_000))
+    with arena.storm(services, instances) as name:
+        total = lambda: sum(len(arena.tables.ids(f"{name}-{n}")) for n in range(services))  # noqa: E731
+        eventually(lambda: total() == instances, within_s=600)
+        began = time.monotonic()
+        with arena.redis() as client:
+            client.flushall()
+        eventually(lambda: total() == instances, within_s=600)
+        arena.say(f"{instances} instances were back {time.monotonic() - began:.1f} s after FLUSHALL")
+
+
+def rolling_restart_of_a_large_service(arena: Arena) -> None:
+    """A quarter of a service of 5,000 endpoints is drained, deregistered and registered anew."""
+    instances = arena.pick(500, 5_000)
+    with arena.storm(services=1, instances=instances) as name:
+        service = f"{name}-0"
+        eventually(lambda: len(arena.tables.ids(service)) == instances, within_s=600)
+        began = time.monotonic()
+        for number in range(instances // 4):
+            old = f"{name}-i{number}"
+            arena.log.post(service, op="drain", instance=old)
+            arena.log.post(service, op="deregister", instance=old)
+            arena.log.post(service, op="register", instance=old, address="10.1.2.3", port=9090, lease_seconds=86_400)
+        arena.log.flush()
+        new = lambda: sum(port == 9090 for _, port in arena.tables.endpoints(service).values())  # noqa: E731
+        eventually(lambda: new() == instances // 4 and len(arena.tables.ids(service)) == instances, within_s=600)
+        arena.say(f"{instances // 4} of {instances} endpoints were replaced after {time.monotonic() - began:.1f} s")
 
 
 SHORT: tuple[Fault, ...] = (
@@ -270,5 +312,8 @@ LONG: tuple[Fault, ...] = (
     job_rescaled,
     witness_killed,
     hostile_flood,
+    job_without_state,
+    redis_wiped_under_a_large_fleet,
+    rolling_restart_of_a_large_service,
 )
 """In `make chaos`, in random order, for as long as it is told to."""
