@@ -47,6 +47,7 @@ STATE = settings(derandomize=True, deadline=None, max_examples=60)
         declared_stamp=STAMPS,
         health=st.sampled_from(Health),
         health_stamp=STAMPS,
+        failing_since=STAMPS,
         lapsed=st.booleans(),
         lease_generation=STAMPS,
         lease_stamp=STAMPS,
