@@ -180,7 +180,7 @@ def test_leases_count_the_time_in_which_beats_could_arrive_and_nothing_else(
 
         late = [Planned(HEARTBEAT, T0 + at * 1000, 1, b"left-deregistered", b"{}") for at in (10, 1920, 1940, 1980)]
         topics.write([*late, *heartbeats(RELEASED, END)])
-        job.until(lambda: ("4", "out", 2015) in history(tables, "held"))
+        job.until(lambda: ("4", "out", 2016) in history(tables, "held"))
         job.cancel()
 
     assert history(tables, "fleet") == FLEET_HISTORY
