@@ -7,7 +7,7 @@ import pytest
 from tests.model.events import a_fact, checked, declared, deregistered, drained, registered, unprotected
 from tests.model.test_last_endpoint import Reader, held, lapsed, reader
 from waypost.model.events import Hold, LeaseFact, LeaseTransition, RouteEvent
-from waypost.model.lifecycle import Declared, Health
+from waypost.model.lifecycle import Declared, Health, Lease
 from waypost.model.service import APPLIED
 from waypost.wire.endpoint import decode_instance
 
@@ -114,3 +114,9 @@ def test_who_flaps_but_is_well_comes_before_who_fails() -> None:
 
     assert found.table() == {"p-1": True}
     assert found.why() == ("held", Hold.FLAPS)
+
+
+def test_the_lapse_of_one_that_is_out_because_it_fails_is_told_even_when_it_is_the_last_word() -> None:
+    found = two(checked(Health.FAIL, 10), lapsed(90, until=0))
+
+    assert decode_instance(found.instances["p-1"]).lease is Lease.LAPSED

@@ -288,7 +288,7 @@ def test_changes_told_together_or_one_by_one_end_in_one_table(log: list[RouteEve
 
 def said(text: str | None) -> object:
     known = decode_instance(text or "")
-    return known.status, known.reason, known.held, known.damped_until
+    return known.status, known.reason, known.held, known.damped_until, known.health, known.lease
 
 
 def told(events: Iterable[RouteEvent]) -> dict[str, bool]:

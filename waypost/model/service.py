@@ -338,6 +338,7 @@ class ServiceFold:
             return APPLIED, ((event.instance,) if facts.is_registered else ())
         if event.generation < facts.generation:
             return OLD_GENERATION, ()
+        had_lapsed = facts.effective_lease is Lease.LAPSED
         if event.fact is LeaseFact.DAMPED:
             if (event.generation, event.stamp) <= (facts.damped_generation, facts.damped_stamp):
                 return SUPERSEDED, ()
@@ -349,7 +350,8 @@ class ServiceFold:
             facts.hold, facts.until, facts.last_beat = event.hold, event.until, event.last_beat
             facts.lease_generation, facts.lease_stamp = event.generation, event.stamp
         self._store.instances[event.instance] = facts
-        if event.fact is LeaseFact.LAPSED and not event.until and self._is_only_a_spare(event.instance):
+        is_last_word = event.fact is LeaseFact.LAPSED and had_lapsed and not event.until
+        if is_last_word and self._is_only_a_spare(event.instance):
             return APPLIED, ()  # Its last word changes nothing that readers see.
         return APPLIED, ((event.instance,) if facts.is_registered else ())
 
