@@ -282,9 +282,9 @@ class Canary:
         elif event.kind is EventKind.DELETE:
             self._saw_leave(life, now)
         elif event.kind is EventKind.ADD:
-            if life.left is not None:
+            if life.left is not None and not (event.endpoint.held and life.died is not None):
                 self.wrongs.append(f"{life.name} left and came back")
-            life.joined = life.joined or now
+            life.joined, life.left = life.joined or now, None  # the brake takes back who lapsed just before it
 
     def _saw_leave(self, life: Life, now: float) -> None:
         if life.name in self._steady:
