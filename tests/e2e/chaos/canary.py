@@ -225,6 +225,9 @@ class Canary:
                 mortal.died, mortal.beats = time.monotonic(), False
             mortal.server.stop()
             self._until(lambda m=mortal, o=leaver: m.left and o.left)  # type: ignore[misc]
+            # Else the brake would find many who are silent, when it begins anew with the log.
+            mortal.deregistered = True
+            self._posting.event(SERVICE.service, op="deregister", instance=mortal.name)
             self._stopped.wait(2 * BEAT_S)  # the leaver's late beats
             leaver.beats = False
             leaver.server.stop()
@@ -236,7 +239,6 @@ class Canary:
         with self._lock:
             for life in list(self.lives.values()):
                 if life.left is not None and time.monotonic() - life.left > 2 * GATEWAY_LAG_S:
-                    self._posting.event(SERVICE.service, op="deregister", instance=life.name)
                     del self.lives[life.name]
 
     def _until(self, holds: Callable[[], Any]) -> None:
