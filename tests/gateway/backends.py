@@ -22,7 +22,8 @@ class Backend:
         self.name = name
         self.served = 0
         self._connections: set[socket.socket] = set()
-        lock = threading.Lock()
+        self._stopped = False
+        self._lock = lock = threading.Lock()
         backend = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -33,6 +34,8 @@ class Backend:
                 super().setup()
                 with lock:
                     backend._connections.add(self.connection)
+                    if backend._stopped:  # accepted at the last moment
+                        self.connection.shutdown(socket.SHUT_RD)
 
             def finish(self) -> None:
                 with lock:
@@ -70,7 +73,10 @@ class Backend:
         """End as a good server does: no new connections, answers under way are finished, idle ones are closed."""
         self._server.shutdown()
         self._server.server_close()
-        for connection in list(self._connections):
+        with self._lock:
+            self._stopped = True
+            connections = list(self._connections)
+        for connection in connections:
             try:
                 connection.shutdown(socket.SHUT_RD)
             except OSError:

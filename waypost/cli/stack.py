@@ -338,7 +338,7 @@ def _print_addresses(stack: Stack) -> None:
     click.echo(f"  Flink  {stack.flink_rest}")
     if stack.gateway != "none":
         click.echo(
-            f"  {stack.gateway.capitalize():<7}{stack.gateway_url}/<namespace>/<service>/, admin {stack.gateway_admin}"
+            f"  {stack.gateway.capitalize():<8}{stack.gateway_url}/<namespace>/<service>/, admin {stack.gateway_admin}"
         )
     click.echo(f"  state  {stack.state_dir}")
 

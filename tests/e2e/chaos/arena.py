@@ -21,6 +21,7 @@ from tests.e2e.chaos.churn import Churn
 from tests.e2e.chaos.faults import RECOVERY_S, Fault
 from tests.e2e.log_writer import LogWriter
 from tests.e2e.tables import Tables, eventually
+from tests.e2e.test_route_job import restarts
 from waypost.flink.rest import FlinkRest, FlinkUnavailable
 from waypost.flink.submission import Snapshots
 from waypost.local.flink import Flink
@@ -163,10 +164,7 @@ class Arena:
 
     def restarts(self) -> int:
         """Return how often the job's tasks were started anew."""
-        from tests.e2e.test_route_job import restarts
-
-        job = eventually(self.job)
-        return restarts(self.stack, job)
+        return restarts(self.stack, eventually(self.job))
 
     def restored_from(self) -> str:
         """Return the snapshot that the running job began with."""
@@ -221,12 +219,9 @@ class Arena:
         name = f"storm-{self.random.randrange(10**9)}"
         self.log.storm(name, services=services, instances=instances, lease_s=lease_s)
         yield name
-        sent: list[tuple[bytes | None, bytes | None]] = []
         for number in range(instances):
-            service = f"{name}-{number % services}"
-            value = f'{{"op":"deregister","service":"{service}","instance":"{name}-i{number}"}}'
-            sent.append((f"default/{service}".encode(), value.encode()))
-        self.log.records("service-registry", sent)
+            self.log.post(f"{name}-{number % services}", op="deregister", instance=f"{name}-i{number}")
+        self.log.flush()
 
     @property
     def rest(self) -> FlinkRest:

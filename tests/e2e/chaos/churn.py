@@ -31,7 +31,7 @@ Table = dict[str, tuple[str, int]]
 
 
 class Churn:
-    """Writes while `running` is set. A round has services of its own, and a `Turn` to compare them by."""
+    """Writes from `begin` to `end`: a round, which has services of its own."""
 
     def __init__(self, bootstrap: str, random: Random) -> None:
         self._bootstrap, self._random = bootstrap, random
@@ -39,7 +39,6 @@ class Churn:
         self._reader = _LogReader(bootstrap)
         self._running, self._stopped = threading.Event(), threading.Event()
         self._turn, self._updates = 0, 0
-        self.written = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -71,7 +70,6 @@ class Churn:
         while not self._stopped.wait(1 / PER_SECOND):
             if self._running.is_set():
                 self._posting.event(f"churn-{self._turn}-{self._random.randrange(SERVICES)}", **self._event())
-                self.written += 1
 
     def _event(self) -> dict[str, Any]:
         chance, number = self._random, self._random.randrange(INSTANCES)

@@ -250,38 +250,42 @@ def hostile_flood(arena: Arena) -> None:
     assert (arena.job(), arena.restarts()) == (job, restarts), "a record restarted the job"
 
 
+def _until_routed(arena: Arena, name: str, services: int, instances: int, *, within_s: float) -> None:
+    """Return when the tables of a storm hold all of its instances."""
+    eventually(
+        lambda: sum(len(arena.tables.ids(f"{name}-{n}")) for n in range(services)) == instances, within_s=within_s
+    )
+
+
 def storm_of_registrations(arena: Arena) -> None:
     """Thousands of instances are registered at once; `until_changes_pass` waits behind them."""
     services, instances = arena.pick((50, 5_000), (1_000, 100_000))
     with arena.storm(services, instances) as name:
         arena.until_changes_pass()
-        total = lambda: sum(len(arena.tables.ids(f"{name}-{n}")) for n in range(services))  # noqa: E731
-        eventually(lambda: total() == instances, within_s=600)
+        _until_routed(arena, name, services, instances, within_s=600)
 
 
 def fleet_falls_silent(arena: Arena) -> None:
     """Thousands of instances never beat: their leases end together, and all of them are held in their tables."""
     services, instances = arena.pick((20, 2_000), (1_000, 100_000))
     with arena.storm(services, instances, lease_s=arena.pick(40, 300)) as name:
-        total = lambda: sum(len(arena.tables.ids(f"{name}-{n}")) for n in range(services))  # noqa: E731
-        eventually(lambda: total() == instances, within_s=240)
+        _until_routed(arena, name, services, instances, within_s=240)
         eventually(lambda: all(arena.tables.is_protected(f"{name}-{n}") for n in range(services)), within_s=600)
         began = time.monotonic()
         arena.until_changes_pass()
         arena.say(f"{instances} leases ended together; meanwhile a change took {time.monotonic() - began:.2f} s")
-        eventually(lambda: total() == instances, within_s=240)
+        _until_routed(arena, name, services, instances, within_s=240)
 
 
 def redis_wiped_under_a_large_fleet(arena: Arena) -> None:
     """FLUSHALL while 100,000 instances are registered."""
     services, instances = arena.pick((50, 5_000), (1_000, 100_000))
     with arena.storm(services, instances) as name:
-        total = lambda: sum(len(arena.tables.ids(f"{name}-{n}")) for n in range(services))  # noqa: E731
-        eventually(lambda: total() == instances, within_s=600)
+        _until_routed(arena, name, services, instances, within_s=600)
         began = time.monotonic()
         with arena.redis() as client:
             client.flushall()
-        eventually(lambda: total() == instances, within_s=600)
+        _until_routed(arena, name, services, instances, within_s=600)
         arena.say(f"{instances} instances were back {time.monotonic() - began:.1f} s after FLUSHALL")
 
 
