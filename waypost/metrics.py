@@ -31,6 +31,7 @@ class Origin(str, Enum):
     FLINK = "Flink itself"
     WITNESS = "witness"
     KEEPER = "run-job"
+    AGENT = "agent"
     PROMETHEUS = "Prometheus"
 
 
@@ -231,6 +232,77 @@ KEEPER_LAST = Metric(
     unit="s",
     help="when every task of the job was last seen running",
     origin=Origin.KEEPER,
+)
+
+AGENT_INSTANCES = Metric(
+    name="waypost_agent_instances",
+    kind=Kind.GAUGE,
+    unit="instances",
+    help="instances that this agent looks after, by where they are in their life",
+    origin=Origin.AGENT,
+    labels=("stage",),
+    values=("STARTING", "UP", "DRAINING", "LEAVING"),
+)
+AGENT_UNTOLD = Metric(
+    name="waypost_agent_untold_instances",
+    kind=Kind.GAUGE,
+    unit="instances",
+    help="those of which the log does not know all yet, because Kafka is away or has just been told",
+    origin=Origin.AGENT,
+)
+AGENT_WORDS = Metric(
+    name="waypost_agent_words_total",
+    kind=Kind.COUNTER,
+    unit="records",
+    help="registrations, drains, deregistrations and changes of health that Kafka has acknowledged",
+    origin=Origin.AGENT,
+)
+AGENT_BEATS = Metric(
+    name="waypost_agent_beats_total",
+    kind=Kind.COUNTER,
+    unit="beats",
+    help="beats that Kafka has acknowledged; many share a record",
+    origin=Origin.AGENT,
+)
+AGENT_RECORDS = Metric(
+    name="waypost_agent_records_total",
+    kind=Kind.COUNTER,
+    unit="records",
+    help="records that Kafka has acknowledged, words and beats",
+    origin=Origin.AGENT,
+)
+AGENT_FAILURES = Metric(
+    name="waypost_agent_failed_writes_total",
+    kind=Kind.COUNTER,
+    unit="writes",
+    help="writes that Kafka did not acknowledge in time; each is tried again",
+    origin=Origin.AGENT,
+)
+AGENT_LAST = Metric(
+    name="waypost_agent_last_write_timestamp_seconds",
+    kind=Kind.GAUGE,
+    unit="s",
+    help="when Kafka last acknowledged a write",
+    origin=Origin.AGENT,
+)
+AGENT_LOOKS = Metric(
+    name="waypost_agent_looks_total",
+    kind=Kind.COUNTER,
+    unit="looks",
+    help="health checks made",
+    origin=Origin.AGENT,
+    labels=("result",),
+    values=("passed", "failed"),
+)
+AGENT_PROXIED = Metric(
+    name="waypost_agent_proxied_total",
+    kind=Kind.COUNTER,
+    unit="requests",
+    help="requests to the local proxy: answered by an instance, whatever it said; failed, after all tries; refused; or "
+    "gone before there was an answer",
+    origin=Origin.AGENT,
+    labels=("outcome",),
+    values=("answered", "failed", "refused", "gone"),
 )
 
 # -- of others, used by dashboards/ ----------------------------------------------------------------------------

@@ -20,15 +20,27 @@ class ProcessMetrics:
         for metric in register():
             if metric.origin is origin:
                 make = Counter if metric.kind is Kind.COUNTER else Gauge
-                self._metrics[metric] = make(metric.name, metric.help, metric.labels, registry=self._registry)
+                self._metrics[metric] = made = make(metric.name, metric.help, metric.labels, registry=self._registry)
+                for value in metric.values:
+                    made.labels(value)
 
-    def count(self, metric: Metric, *labels: str) -> None:
-        """Add one."""
-        self._of(metric, labels).inc()
+    def count(self, metric: Metric, *labels: str, times: int = 1) -> None:
+        """Add one, or as many."""
+        self._of(metric, labels).inc(times)
 
     def now(self, metric: Metric) -> None:
         """Set to the present time."""
         self._of(metric, ()).set_to_current_time()
+
+    def set(self, metric: Metric, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        self._of(metric, labels).set(value)
+
+    def text(self) -> bytes:
+        """Return everything as Prometheus reads it, for a process that serves it itself."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self._registry)
 
     def serve(self, host: str, port: int) -> None:
         """Answer scrapes until the process ends. Raises StackError when the address cannot be listened on."""

@@ -10,7 +10,7 @@ from importlib import metadata
 
 import click
 
-from waypost.cli import cluster, demo, discover, gateway, get, protection, publish, settings, stack
+from waypost.cli import agent, cluster, demo, discover, gateway, get, protection, publish, settings, stack
 from waypost.errors import WaypostError
 
 COMMAND_MODULES = [
@@ -19,6 +19,7 @@ COMMAND_MODULES = [
     publish,
     get,
     discover,
+    agent,
     protection,
     gateway,
     demo,

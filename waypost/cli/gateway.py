@@ -55,7 +55,8 @@ def gateway_feed(
     """
     try:
         from waypost import logs
-        from waypost.gateway.serve import Settings, read_listen, run
+        from waypost.gateway.serve import Settings, run
+        from waypost.serving import read_listen
     except ModuleNotFoundError as error:
         raise SettingsError(f"{error.name} is missing; pip install 'waypost[gateway]'") from error
 

@@ -9,8 +9,9 @@ fault is more likely to be here, and everybody is tried.
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -71,6 +72,17 @@ class DiscoveryManager:
     def call(self, service: str, function: Callable[[Instance], T], *, key: str | None = None) -> T:
         """Return what `function` returns for the first instance that answers; see `Failover.call`."""
         return self._service(service)[0].call(function, key=key)
+
+    async def acall(self, service: str, function: Callable[[Instance], Awaitable[T]], *, key: str | None = None) -> T:
+        """As `call`, for asyncio: the first call of a service waits for its table in a thread of the loop's pool."""
+        known = self._services.get(service)
+        if known is None:
+            known = await asyncio.get_running_loop().run_in_executor(None, self._service, service)
+        return await known[0].acall(function, key=key)
+
+    def follows(self) -> frozenset[str]:
+        """Return the services whose tables are kept, each in a thread of its own, because they were asked for."""
+        return frozenset(self._services)
 
     def pick(self, service: str, *, key: str | None = None) -> Instance:
         """Return one instance to call. Raises CallFailed when there is nobody."""

@@ -8,7 +8,8 @@ Nothing here makes the route job run; a registration waits on the log until it d
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -36,6 +37,18 @@ class EventSink(Protocol):
         ...
 
 
+class BatchSink(Protocol):
+    """A writer that answers for many records at once."""
+
+    def write_all(self, records: Sequence[Record]) -> None:
+        """Return when all of them are durable. Raises RegistryUnavailable; any of them may then be written or not."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection. Closing twice is harmless."""
+        ...
+
+
 class Record(NamedTuple):
     """One record as a sink got it."""
 
@@ -56,6 +69,10 @@ class MemorySink:
         if self.failure is not None:
             raise self.failure
         self.records.append(Record(topic, key, value))
+
+    def write_all(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self.write(*record)
 
     def post(self, topic: str, key: bytes, value: bytes) -> None:
         self.write(topic, key, value)
@@ -98,6 +115,15 @@ class KafkaSink:
             future.get(timeout=self._timeout_s + 0.5)
         except Exception as error:
             raise self._unavailable(topic, error) from error
+
+    def write_all(self, records: Sequence[Record]) -> None:
+        futures = [(record.topic, self._send(*record)) for record in records]
+        until = time.monotonic() + self._timeout_s + 0.5
+        for topic, future in futures:
+            try:
+                future.get(timeout=max(0.0, until - time.monotonic()))
+            except Exception as error:
+                raise self._unavailable(topic, error) from error
 
     def post(self, topic: str, key: bytes, value: bytes) -> None:
         self._send(topic, key, value).add_errback(self._count_lost)

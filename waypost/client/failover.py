@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -111,47 +111,100 @@ class Failover:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`same`: how often one instance is tried again before the next; `others`: how many further ones are tried."""
-        self._lookup = lookup
+        self.lookup = lookup
+        self.same = same
+        self.others = others
+        self.budget = budget or RetryBudget(now=now)
+        self.outliers = outliers or Outliers(now=now)
+        self.now = now
         self._balancer = balancer
-        self._same = same
-        self._others = others
         self._repeats = repeats
-        self._budget = budget or RetryBudget(now=now)
-        self._outliers = outliers or Outliers(now=now)
-        self._now = now
 
     def call(self, function: Callable[[Instance], T], *, key: str | None = None) -> T:
         """Return what `function` returns for the first instance that answers. Raises CallFailed when none did, and at
         once whatever may not be repeated."""
-        self._budget.earn()
-        attempts: list[Attempt] = []
-        tried: set[str] = set()
+        tries = self.tries(key=key)
         while True:
-            table = self._lookup()
-            instance = self._pick(table, tried, key)
-            if instance is None:
-                raise CallFailed(table.service, "nobody is left to try", tuple(attempts))
-            for again in range(self._same + 1):
-                if attempts and not self._budget.spend():
-                    raise CallFailed(table.service, "the retry budget is spent", tuple(attempts))
-                begun = self._now()
-                try:
-                    with self._balancer.under_way(instance):
-                        result = function(instance)
-                except self._repeats as error:
-                    self._outliers.failed(instance.id)
-                    attempts.append(
-                        Attempt(instance=instance, error=error, took=timedelta(seconds=self._now() - begun))
-                    )
-                    if again == self._same and len(tried) == self._others:
-                        raise CallFailed(table.service, "as many as allowed", tuple(attempts)) from error
-                else:
-                    self._outliers.succeeded(instance.id)
-                    return result
-            tried.add(instance.id)
+            instance = tries.next()
+            try:
+                with self._balancer.under_way(instance):
+                    result = function(instance)
+            except self._repeats as error:
+                tries.failed(error)
+            else:
+                tries.succeeded()
+                return result
 
-    def _pick(self, table: Table, tried: set[str], key: str | None) -> Instance | None:
-        ejected = self._outliers.ejected([each.id for each in table.instances])
+    async def acall(self, function: Callable[[Instance], Awaitable[T]], *, key: str | None = None) -> T:
+        """As `call`, for asyncio. It never waits for anything but the function."""
+        tries = self.tries(key=key)
+        while True:
+            instance = tries.next()
+            try:
+                with self._balancer.under_way(instance):
+                    result = await function(instance)
+            except self._repeats as error:
+                tries.failed(error)
+            else:
+                tries.succeeded()
+                return result
+
+    def tries(self, *, key: str | None = None) -> Tries:
+        """Begin a call; for those who make the tries themselves."""
+        self.budget.earn()
+        return Tries(self, key)
+
+    def pick(self, table: Table, tried: set[str], key: str | None) -> Instance | None:
+        """Return whom to try next, None when everybody was tried."""
+        ejected = self.outliers.ejected([each.id for each in table.instances])
         chosen = self._balancer.pick(table.instances, without=tried | ejected, key=key)
         # Better somebody who failed a minute ago than nobody.
         return chosen or self._balancer.pick(table.instances, without=tried, key=key)
+
+
+class Tries:
+    """The tries of one call. `next`, then `failed` or `succeeded`, by turns."""
+
+    def __init__(self, failover: Failover, key: str | None) -> None:
+        self._failover = failover
+        self._key = key
+        self._made: list[Attempt] = []
+        self._tried: set[str] = set()
+        self._instance: Instance | None = None
+        self._again = 0
+        self._begun = 0.0
+
+    def next(self) -> Instance:
+        """Return whom to try. Raises CallFailed when that is nobody."""
+        rules, table = self._failover, self._failover.lookup()
+        if self._instance is not None and self._again < rules.same:
+            self._again += 1
+        else:
+            if self._instance is not None:
+                self._tried.add(self._instance.id)
+            if len(self._tried) > rules.others:
+                raise self._gives_up(table.service, "as many as allowed")
+            self._instance, self._again = rules.pick(table, self._tried, self._key), 0
+        if self._instance is None:
+            raise self._gives_up(table.service, "nobody is left to try")
+        if self._made and not rules.budget.spend():
+            raise self._gives_up(table.service, "the retry budget is spent")
+        self._begun = rules.now()
+        return self._instance
+
+    def failed(self, error: Exception) -> None:
+        """Note that the try failed and may be repeated."""
+        assert self._instance is not None
+        took = timedelta(seconds=self._failover.now() - self._begun)
+        self._failover.outliers.failed(self._instance.id)
+        self._made.append(Attempt(instance=self._instance, error=error, took=took))
+
+    def succeeded(self) -> None:
+        """Note that it did not."""
+        assert self._instance is not None
+        self._failover.outliers.succeeded(self._instance.id)
+
+    def _gives_up(self, service: str, why: str) -> CallFailed:
+        failed = CallFailed(service, why, tuple(self._made))
+        failed.__cause__ = self._made[-1].error if self._made else None
+        return failed

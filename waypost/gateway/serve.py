@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import re
 import resource
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
@@ -19,19 +16,16 @@ import uvicorn
 from waypost.client.connection import connect
 from waypost.client.keys import DEFAULT_PREFIX, Keys
 from waypost.client.routes import TIMEOUT, RouteReader
-from waypost.errors import SettingsError
 from waypost.gateway.application import make_application
 from waypost.gateway.feed import Feed
 from waypost.gateway.projection import Projection
 from waypost.gateway.rules import Rules
+from waypost.serving import SIGNALS, Server, listen
 
 _log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 END_S = 3
 """How long answers under way may take when the process ends."""
-
-_LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:]*)):([0-9]{1,5})\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +39,6 @@ class Settings:
     rules: Rules
     traefik_redis: str | None = None
     root: str = ""
-
-
-def read_listen(text: str) -> tuple[str, int]:
-    """Return host and port of `HOST:PORT` or `[IPV6]:PORT`. Raises SettingsError."""
-    match = _LISTEN.match(text)
-    if match is None or int(match[3]) > 65_535:
-        raise SettingsError(f"{text!r} is not HOST:PORT")
-    return match[1] or match[2] or "127.0.0.1", int(match[3])
 
 
 def run(settings: Settings) -> None:
@@ -70,7 +56,7 @@ def run(settings: Settings) -> None:
         projection = Projection(connect(settings.traefik_redis, TIMEOUT), settings.root, settings.rules, feed)
         threads.append(threading.Thread(target=projection.run, name="projection"))
     _allow_many_connections()
-    with _listener(settings.host, settings.port) as listener:
+    with listen(settings.host, settings.port) as listener:
         for thread in threads:
             thread.start()
         try:
@@ -84,17 +70,9 @@ def run(settings: Settings) -> None:
     _log.info("ended")
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its own idea of signals: it would not exit with 0."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def _serve(feed: Feed, rules: Rules, listener: socket.socket) -> None:
     app = make_application(feed, rules)
-    server = _Server(
+    server = Server(
         uvicorn.Config(
             app,
             loop="asyncio",
@@ -126,12 +104,3 @@ def _allow_many_connections() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise SettingsError(f"cannot listen on {host}:{port}: {why}") from error

@@ -48,6 +48,11 @@ class AsyncWatch:
         """As `Watch.stale_since`."""
         return self._watch.stale_since
 
+    @property
+    def is_loaded(self) -> bool:
+        """As `Watch.is_loaded`."""
+        return self._watch.is_loaded
+
     async def __aiter__(self) -> AsyncIterator[InstanceEvent]:
         """Yield events until `close`."""
         while not self._is_closed:

@@ -137,13 +137,24 @@ class WaypostRegistry(ServiceRegistry):
 
     def am_i_registered(self, service: str, instance: str) -> bool:
         """As the interface says: whether the table's job knows the instance, routable or not."""
+        return self.known(service, instance) is not None
+
+    def known(self, service: str, instance: str) -> KnownInstance | None:
+        """Return all that the table's job knows of one instance, None when it knows none: its three facts, and why it
+        is or is not called. Raises RegistryUnavailable."""
         key = self._key(service)
         checked_id(instance)
         try:
             found: Any = self._redis.hget(self._keys.instances(key), instance)
         except (redis.RedisError, OSError) as error:
             raise self._unavailable(f"looking for {instance} of {key}", error) from error
-        return found is not None
+        if found is None:
+            return None
+        try:
+            known = decode_instance(text(found))
+        except DecodeError as error:
+            raise RegistryUnavailable(f"{instance} of {key} cannot be read: {error}") from error
+        return None if known.status is Status.REMOVED else known
 
     def drain(
         self, service: str, instance: str, *, wait: bool = False, timeout: timedelta = timedelta(seconds=30)
