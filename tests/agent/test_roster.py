@@ -350,6 +350,4 @@ def test_the_log_ends_up_knowing_what_is_so(acts: list[tuple[Any, ...]]) -> None
         write(roster, log, roster.due(T0), "acknowledged")
 
     assert roster.due(T0).words == {}
-    assert log.known == {
-        s.member.who: (s.member.attributes.port, Declared(s.stage.value), s.health) for s in roster
-    }
+    assert log.known == {s.member.who: (s.member.attributes.port, Declared(s.stage.value), s.health) for s in roster}

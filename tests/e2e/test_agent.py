@@ -1,0 +1,117 @@
+"""The agent as it is deployed: a process on a unix socket, Kafka, the route job and Redis behind it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.agent_process import AgentProcess, an_agent
+from tests.e2e.log_writer import LogWriter
+from tests.e2e.tables import Tables, eventually
+from tests.gateway.backends import Backend
+from waypost.local.state import Stack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+NOBODY_LOOKS = {"check": {"none": {}}}
+
+
+@pytest.fixture
+def agent(stack: Stack, tmp_path: Path) -> Iterator[AgentProcess]:
+    options = (f"--upstream={stack.kafka_bootstrap}", f"--redis={stack.redis_url}", "--node=n1", "--grace=1s")
+    with an_agent(tmp_path, *options) as agent:
+        yield agent
+
+
+@pytest.fixture
+def service() -> str:
+    return f"agent-{uuid.uuid4().hex[:8]}"
+
+
+def test_an_instance_beside_it_is_found_looked_after_and_let_go(
+    agent: AgentProcess, service: str, tables: Tables
+) -> None:
+    a, b = Backend("a"), Backend("b")
+    check = {"check": {"http": {"path": "/healthz", "interval": 0.2}}}
+    try:
+        for backend in (a, b):
+            assert agent.register(service, backend.name, backend.port, **check).status_code == 200
+        tables.wait_for(service, "a", "b")
+        assert agent.registered(service, "a") == {
+            "registered": True, "routable": True, "status": "UP", "reason": "up",
+        }  # fmt: skip
+        eventually(lambda: len(agent.http.get(f"/v1/services/{service}").json()["instances"]) == 2)
+        assert {agent.through(service, "/x").text for _ in range(50)} == {"a GET /x 0", "b GET /x 0"}
+
+        a.stop()
+        # The caller does not wait for anybody's verdict.
+        assert {agent.through(service, "/x").text for _ in range(10)} == {"b GET /x 0"}
+        tables.wait_for(service, "b")
+        assert agent.registered(service, "a")["reason"] == "health-failed"
+
+        assert agent.http.post(f"/v1/instances/{service}/b/drain").json()["stage"] == "DRAINING"
+        tables.wait_for(service)
+        assert agent.http.delete(f"/v1/instances/{service}/b").status_code == 200
+        eventually(lambda: not agent.registered(service, "b")["registered"])
+    finally:
+        a.stop()
+        b.stop()
+
+
+def test_sigterm_drains_and_then_deregisters(agent: AgentProcess, service: str, tables: Tables) -> None:
+    for n in range(3):
+        agent.register(service, f"i-{n}", 8080 + n, **NOBODY_LOOKS)
+    tables.wait_for(service, "i-0", "i-1", "i-2")
+
+    assert agent.end() == 0
+
+    tables.wait_for(service)
+    eventually(lambda: tables.instance(service, "i-0").get("declared") in (None, "REMOVED"))
+    assert not agent.socket.exists()
+
+
+def test_the_instances_of_a_killed_agent_are_taken_over_by_the_next(
+    agent: AgentProcess, service: str, log: LogWriter, tables: Tables
+) -> None:
+    for n in range(5):
+        agent.register(service, f"i-{n}", 8080 + n, lease_seconds=8, **NOBODY_LOOKS)
+    those = {f"i-{n}" for n in range(5)}
+    tables.wait_for(service, *those)
+    before = {id: tables.instance(service, id)["generation"] for id in those}
+
+    agent.kill()
+    agent.start()
+
+    # Longer than the lease by several times: it is the new agent that beats.
+    since = tables.last_change()
+    with log.beating(f"{service}-other"):
+        eventually(lambda: _beats(agent) >= 5 * 8)
+    assert tables.ids(service) == those
+    assert {id: tables.instance(service, id)["generation"] for id in those} == before
+    assert [e for _, e in tables.changes(since) if e["service"] == f"default/{service}"] == []
+
+
+def test_the_instances_of_an_agent_that_stays_away_lapse(
+    agent: AgentProcess, service: str, log: LogWriter, tables: Tables
+) -> None:
+    log.storm(f"{service}-fleet", services=5, instances=100)  # two are no part of the fleet to speak of
+    log.register(service, "other", 9000)
+    for n in range(2):
+        agent.register(service, f"i-{n}", 8080 + n, lease_seconds=3, **NOBODY_LOOKS)
+    tables.wait_for(service, "other", "i-0", "i-1")
+
+    agent.kill()
+
+    with log.beating("other"):
+        tables.wait_for(service, "other")
+    assert tables.instance(service, "i-0")["reason"] == "lease-lapsed"
+
+
+def _beats(agent: AgentProcess) -> float:
+    line = next(
+        line for line in agent.http.get("/metrics").text.splitlines() if line.startswith("waypost_agent_beats_total ")
+    )
+    return float(line.split()[1])
