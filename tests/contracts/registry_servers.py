@@ -8,9 +8,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from waypost.client.registry.etcd.gateway import EtcdGateway
+from waypost.client.registry.etcd.gateway import EtcdGateway, Tls
 from waypost.errors import RegistryUnavailable
 from waypost.local.ports import free_ports
 
@@ -24,14 +25,43 @@ def needed(program: str) -> str:
     return found
 
 
-class EtcdServer:
-    """One etcd. `kill` and `start` keep its data; `wipe` does not."""
+@dataclass(frozen=True)
+class Certificates:
+    """An authority, and one certificate of it for the server and one for a client."""
 
-    def __init__(self, directory: Path) -> None:
+    ca: Path
+    server: Path
+    server_key: Path
+    client: Path
+    client_key: Path
+
+    @classmethod
+    def made_in(cls, directory: Path) -> Certificates:
+        def openssl(*arguments: str) -> None:
+            subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+        subject = ["-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+        openssl("req", "-x509", *subject, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=test-ca")
+        (directory / "ext").write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
+        for name in ("server", "client"):
+            openssl("req", "-new", *subject, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+            openssl(
+                "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+                "-out", f"{name}.pem", "-days", "2", "-extfile", "ext",
+            )  # fmt: skip
+        names = ("ca.pem", "server.pem", "server.key", "client.pem", "client.key")
+        return cls(*(directory / name for name in names))
+
+
+class EtcdServer:
+    """One etcd. `kill` and `start` keep its data; `wipe` does not. With certificates it asks for one."""
+
+    def __init__(self, directory: Path, certificates: Certificates | None = None) -> None:
         self._directory = directory
         self._port, self._peer = free_ports([None, None])
+        self._certificates = certificates
         self.address = f"127.0.0.1:{self._port}"
-        self.url = f"http://{self.address}"
+        self.url = f"{'https' if certificates else 'http'}://{self.address}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -46,12 +76,21 @@ class EtcdServer:
                     "--initial-cluster", f"default={peer}",
                     "--initial-cluster-token", f"token-{time.time_ns()}",
                     "--unsafe-no-fsync",
+                    *self._tls(),
                 ],
                 stdout=log, stderr=log,
             )  # fmt: skip
-        gateway = EtcdGateway(self.url)
+        c = self._certificates
+        gateway = EtcdGateway(self.url, tls=Tls(ca=c.ca, cert=c.client, key=c.client_key) if c else None)
         wait_for(lambda: gateway.list("/up/").cluster, RegistryUnavailable)
         gateway.close()
+
+    def _tls(self) -> list[str]:
+        c = self._certificates
+        if c is None:
+            return []
+        files = {"cert-file": c.server, "key-file": c.server_key, "trusted-ca-file": c.ca}
+        return ["--client-cert-auth", *(f"--{name}={file}" for name, file in files.items())]
 
     def kill(self) -> None:
         if self._process is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,9 +37,11 @@ class AgentProcess:
     def _is_up(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, f"it ended: {self.log()[-3000:]}"
-        with contextlib.suppress(httpx.TransportError):
-            return self.http.get("/healthz").status_code == 200
-        return False
+        # Not by httpx: it forgets to close a unix socket that nobody listens on.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            if probe.connect_ex(str(self.socket)):
+                return False
+        return self.http.get("/healthz").status_code == 200
 
     @property
     def pid(self) -> int:

@@ -22,6 +22,8 @@ from waypost.errors import NotSupported, SettingsError
         ("etcd://127.0.0.1:2379", EtcdRegistry, "http://127.0.0.1:2379"),
         ("etcd://[::1]?layout=kitex", EtcdRegistry, "http://[::1]:2379"),
         ("etcd://db.internal?prefix=/shop/services", EtcdRegistry, "http://db.internal:2379"),
+        ("etcd://a:1,b,[::1]:3", EtcdRegistry, "http://a:1, http://b:2379, http://[::1]:3"),
+        ("etcds://a:1,b:2", EtcdRegistry, "https://a:1, https://b:2"),
         ("dns://127.0.0.1:53?domain=test&port=80&prefix=_http._tcp", DnsDiscoverer, "127.0.0.1:53"),
         ("env:", EnvironmentVariables, "environment"),
         ("file:services.yaml", StaticFile, "services.yaml"),
@@ -39,7 +41,8 @@ def test_urls_that_are_understood(url: str, kind: type[Discoverer], where: str) 
     "url",
     [
         "", "etcd", "etcd:", "etcd://", "etcd://h:x", "etcd://h:99999", "etcd://h?layout=nacos", "etcd://h?lay=kitex",
-        "etcd://h/path", "dns://h:53?port=0", "dns://h:53?port=x", "dns://h?x", "file:", "consul://h", "redis://h",
+        "etcd://h/path", "etcd://h,", "etcd://h,i:x", "etcd://h?ca=/ca.pem", "etcds://h?cert=/c.pem",
+        "etcds://h?ca=/nowhere/ca.pem", "dns://h:53?port=0", "dns://h:53?port=x", "dns://h?x", "file:", "consul://h", "redis://h",
     ],
 )  # fmt: skip
 def test_urls_that_are_not(url: str) -> None:

@@ -1,6 +1,7 @@
 """Registries by URL, for configuration files and command lines.
 
-    etcd://HOST:PORT[?layout=waypost|kitex][&prefix=PATH]
+    etcd://HOST:PORT[,HOST:PORT…][?layout=waypost|kitex][&prefix=PATH]
+    etcds://…[?ca=FILE][&cert=FILE&key=FILE]                       the same over TLS
     dns://HOST:PORT[?domain=NAME][&port=N][&prefix=_http._tcp]     dns: asks the servers of resolv.conf
     env:                                                           environment variables
     file:PATH                                                      YAML or JSON
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from waypost.client.registry.environment import EnvironmentVariables
@@ -22,7 +24,11 @@ from waypost.client.registry.memory import MemoryRegistry
 from waypost.client.registry.static_file import StaticFile
 from waypost.errors import NotSupported, SettingsError
 
-FORMS = "etcd://HOST:PORT[?layout=kitex], dns://HOST:PORT[?domain=NAME&port=N], env:, file:PATH"
+FORMS = "etcd://HOST:PORT[?layout=kitex], etcds://… with TLS, dns://HOST:PORT[?domain=NAME&port=N], env:, file:PATH"
+
+
+_ETCD = {"layout", "prefix"}
+_ETCD_TLS = _ETCD | {"ca", "cert", "key"}
 
 
 def open_discoverer(url: str) -> Discoverer:
@@ -36,7 +42,7 @@ def open_discoverer(url: str) -> Discoverer:
 
 def open_registry(url: str, *, lease: timedelta | None = None) -> ServiceRegistry:
     """Return the back end of a URL, for writing. Raises SettingsError, and NotSupported for one that is read only."""
-    if url.startswith("etcd:"):
+    if url.startswith(("etcd:", "etcds:")):
         return _etcd(url, lease)
     found = open_discoverer(url)
     if isinstance(found, ServiceRegistry):
@@ -47,19 +53,29 @@ def open_registry(url: str, *, lease: timedelta | None = None) -> ServiceRegistr
 
 def _etcd(url: str, lease: timedelta | None = None) -> ServiceRegistry:
     try:
+        from waypost.client.registry.etcd.gateway import Tls
         from waypost.client.registry.etcd.layouts import KitexLayout, WaypostLayout
         from waypost.client.registry.etcd.registry import LEASE, EtcdRegistry
     except ImportError as error:
         raise _missing("etcd", error) from error
-    host, port, options = _parts(url, {"layout", "prefix"})
-    if host is None:
+    is_tls = url.startswith("etcds:")
+    scheme, _, rest = url.partition("://")
+    authority, mark, query = rest.partition("?")
+    addresses = [_parts(f"{scheme}://{each}{mark}{query}", _ETCD_TLS if is_tls else _ETCD) for each in
+                 authority.rstrip("/").split(",")]  # fmt: skip
+    options = addresses[0][2]
+    if any(host is None for host, _, _ in addresses):
         raise SettingsError(f"{url!r}: say where etcd is, as in etcd://127.0.0.1:2379")
+    if ("cert" in options) != ("key" in options):
+        raise SettingsError(f"{url!r}: cert and key belong together")
     layouts: Mapping[str, type[WaypostLayout] | type[KitexLayout]] = {"waypost": WaypostLayout, "kitex": KitexLayout}
     name = options.get("layout", "waypost")
     if name not in layouts:
         raise SettingsError(f"{url!r}: a layout is one of {', '.join(layouts)}")
     layout = layouts[name](options["prefix"]) if "prefix" in options else layouts[name]()
-    return EtcdRegistry(f"http://{_bracketed(host)}:{port or 2379}", layout=layout, lease=lease or LEASE)
+    urls = [f"{'https' if is_tls else 'http'}://{_bracketed(host or '')}:{port or 2379}" for host, port, _ in addresses]
+    files = {name: Path(options[name]) for name in ("ca", "cert", "key") if name in options}
+    return EtcdRegistry(*urls, tls=Tls(**files) if is_tls else None, layout=layout, lease=lease or LEASE)
 
 
 def _dns(url: str, _rest: str) -> Discoverer:
@@ -87,6 +103,7 @@ def _file(url: str, rest: str) -> Discoverer:
 
 _OPENERS: dict[str, Callable[[str, str], Discoverer]] = {
     "etcd": lambda url, _rest: _etcd(url),
+    "etcds": lambda url, _rest: _etcd(url),
     "dns": _dns,
     "env": lambda _url, _rest: EnvironmentVariables(),
     "file": _file,

@@ -6,6 +6,9 @@ chunk of HTTP for one message. The gateway is part of etcd since 3.4 and its JSO
 
 Keys and values travel as base64; 64-bit numbers as strings. Every method raises RegistryUnavailable when etcd does not
 answer in time or refuses.
+
+Of several addresses the one that answered last is asked first, the others when it does not answer or has no leader.
+Asking twice is harmless: a put, a delete and a transaction say what should be, and a lease that nobody uses ends.
 """
 
 from __future__ import annotations
@@ -13,15 +16,17 @@ from __future__ import annotations
 import base64
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import orjson
 
-from waypost.errors import RegistryUnavailable
+from waypost.errors import RegistryUnavailable, SettingsError
 
 TIMEOUT = timedelta(seconds=3)
 """For connecting and for each answer; Kitex takes the same."""
@@ -71,12 +76,21 @@ class WatchPart:
 class EtcdGateway:
     """See the module. Safe to share between threads."""
 
-    def __init__(self, url: str, *, timeout: timedelta = TIMEOUT) -> None:
-        self.url = url.rstrip("/")
-        transport = httpx.HTTPTransport(socket_options=_KEEPALIVE, limits=httpx.Limits(max_connections=None))
-        self._http = httpx.Client(
-            base_url=self.url, timeout=timeout.total_seconds(), transport=transport, trust_env=False
+    def __init__(self, *urls: str, tls: Tls | None = None, timeout: timedelta = TIMEOUT) -> None:
+        """Raises SettingsError for TLS files that cannot be used."""
+        self._urls = [url.rstrip("/") for url in urls]
+        self._first = 0
+        transport = httpx.HTTPTransport(
+            verify=tls.context() if tls is not None else True,
+            socket_options=_KEEPALIVE,
+            limits=httpx.Limits(max_connections=None),
         )
+        self._http = httpx.Client(timeout=timeout.total_seconds(), transport=transport, trust_env=False)
+
+    @property
+    def url(self) -> str:
+        """Return the address that answered last."""
+        return self._urls[self._first]
 
     def put(self, key: str, value: bytes, lease: int) -> None:
         """Write a key that lives as long as the lease."""
@@ -125,27 +139,64 @@ class EtcdGateway:
 
     def open_watch(self, prefix: str, revision: int) -> EtcdStream:
         """Follow all keys under `prefix` from `revision` on."""
-        return EtcdStream(self._http, {"create_request": {**_range(prefix), "start_revision": str(revision)}})
+        return EtcdStream(self._http, self.url, {"create_request": {**_range(prefix), "start_revision": str(revision)}})
 
     def close(self) -> None:
         self._http.close()
 
     def _call(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        begin = self._first
+        failures = []
+        for number in (*range(begin, len(self._urls)), *range(begin)):
+            try:
+                answer = self._ask(self._urls[number], path, body)
+            except LeaseGone:
+                self._first = number
+                raise
+            except RegistryUnavailable as error:
+                failures.append(error)
+                continue
+            self._first = number
+            return answer
+        if len(failures) == 1:
+            raise failures[0]
+        raise RegistryUnavailable("; ".join(map(str, failures)))
+
+    def _ask(self, url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            answer = self._http.post(path, content=orjson.dumps(body))
+            answer = self._http.post(f"{url}{path}", content=orjson.dumps(body))
             document = orjson.loads(answer.content) if answer.content else {}
         except (httpx.HTTPError, orjson.JSONDecodeError, RuntimeError) as error:
-            raise self._unavailable(path, f"{type(error).__name__}: {error}") from error
+            raise _unavailable(url, path, f"{type(error).__name__}: {error}") from error
         if answer.status_code == 404 and document.get("code") == 5:
             raise LeaseGone(str(document.get("message", "")))
         if answer.status_code != 200 or not isinstance(document, dict) or "error" in document:
-            raise self._unavailable(path, f"status {answer.status_code}: {answer.text[:200]}")
+            raise _unavailable(url, path, f"status {answer.status_code}: {answer.text[:200]}")
         return document
 
-    def _unavailable(self, path: str, why: str) -> RegistryUnavailable:
-        return RegistryUnavailable(
-            f"etcd at {self.url} did not answer {path}: {why}. Check the address and that it runs"
-        )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Files in PEM. `ca` None: the system's authorities; `cert` and `key`, who we are, together or not at all."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Return what a connection is made with. Raises SettingsError."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+            if self.cert is not None:
+                context.load_cert_chain(self.cert, self.key)
+        except (OSError, ssl.SSLError) as error:
+            files = ", ".join(str(file) for file in (self.ca, self.cert, self.key) if file is not None)
+            raise SettingsError(f"the TLS files {files} cannot be used: {error}") from error
+        return context
+
+
+def _unavailable(url: str, path: str, why: str) -> RegistryUnavailable:
+    return RegistryUnavailable(f"etcd at {url} did not answer {path}: {why}. Check the address and that it runs")
 
 
 class LeaseGone(RegistryUnavailable):
@@ -155,8 +206,9 @@ class LeaseGone(RegistryUnavailable):
 class EtcdStream:
     """A watch. `parts` belongs to one thread; `close` may be called from any and ends it."""
 
-    def __init__(self, http: httpx.Client, request: dict[str, Any]) -> None:
+    def __init__(self, http: httpx.Client, url: str, request: dict[str, Any]) -> None:
         self._http = http
+        self._url = url
         self._request = request
         self._socket: socket.socket | None = None
         self._closed = False
@@ -167,7 +219,12 @@ class EtcdStream:
         timeout = httpx.Timeout(self._http.timeout.connect, read=None)
         try:
             with self._http.stream(
-                "POST", "/v3/watch", content=orjson.dumps(self._request), timeout=timeout
+                "POST",
+                f"{self._url}/v3/watch",
+                content=orjson.dumps(self._request),
+                # A member that has lost the others would say nothing for ever; so it ends the watch.
+                headers={"Grpc-Metadata-hasleader": "true"},
+                timeout=timeout,
             ) as response:
                 if response.status_code != 200:
                     raise RegistryUnavailable(f"etcd refused a watch: status {response.status_code}")

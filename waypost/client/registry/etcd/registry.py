@@ -17,7 +17,7 @@ from typing import Any
 
 from waypost.client.registry.changes import changed, checked_changes
 from waypost.client.registry.etcd.follower import Follower, decode_all, position_of
-from waypost.client.registry.etcd.gateway import EtcdGateway, KeyValue
+from waypost.client.registry.etcd.gateway import EtcdGateway, KeyValue, Tls
 from waypost.client.registry.etcd.layouts import UNREADABLE, Layout, WaypostLayout
 from waypost.client.registry.feed import ServiceSnapshot, Watch
 from waypost.client.registry.instance import Instance, checked, checked_id, checked_service
@@ -37,20 +37,20 @@ class EtcdRegistry(ServiceRegistry):
 
     def __init__(
         self,
-        url: str,
-        *,
+        *urls: str,
+        tls: Tls | None = None,
         layout: Layout | None = None,
         lease: timedelta = LEASE,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self._gateway = EtcdGateway(url)
+        self._gateway = EtcdGateway(*urls, tls=tls)
         self._layout = layout or WaypostLayout()
         self._lease = lease
         self._now_ms = now_ms
         self._lock = threading.Lock()
         self._kept: dict[tuple[str, str], tuple[Keeper, _KeptKey]] = {}
         self._followers: set[Follower] = set()
-        self.where = f"etcd at {self._gateway.url}"
+        self.where = f"etcd at {', '.join(urls)}"
 
     # -- writing ---------------------------------------------------------------------------------------
 
