@@ -32,6 +32,7 @@ class Origin(str, Enum):
     WITNESS = "witness"
     KEEPER = "run-job"
     AGENT = "agent"
+    MIRROR = "mirror"
     PROMETHEUS = "Prometheus"
 
 
@@ -303,6 +304,28 @@ AGENT_PROXIED = Metric(
     origin=Origin.AGENT,
     labels=("outcome",),
     values=("answered", "failed", "refused", "gone"),
+)
+
+MIRROR_SETS = Metric(
+    name="waypost_mirror_sets_total",
+    kind=Kind.COUNTER,
+    unit="sets",
+    help="sets of services that Kafka has acknowledged",
+    origin=Origin.MIRROR,
+)
+MIRROR_ENDPOINTS = Metric(
+    name="waypost_mirror_endpoints",
+    kind=Kind.GAUGE,
+    unit="endpoints",
+    help="endpoints that are declared now, all services together; from the first set on",
+    origin=Origin.MIRROR,
+)
+MIRROR_LAST = Metric(
+    name="waypost_mirror_last_set_timestamp_seconds",
+    kind=Kind.GAUGE,
+    unit="s",
+    help="when Kafka last took a set",
+    origin=Origin.MIRROR,
 )
 
 # -- of others, used by dashboards/ ----------------------------------------------------------------------------

@@ -267,9 +267,7 @@ def routes(api: Api) -> list[Route]:
 
 def make_application(api: Api, proxy: ASGIApp | None) -> ASGIApp:
     """Return the application."""
-    app = Starlette(
-        routes=routes(api), exception_handlers={HTTPException: _refuse, **dict.fromkeys(_STATUS, _explain)}
-    )
+    app = Starlette(routes=routes(api), exception_handlers={HTTPException: _refuse, **dict.fromkeys(_STATUS, _explain)})
     app.router.redirect_slashes = False
     return _ByHost(app, proxy)
 

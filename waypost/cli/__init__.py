@@ -10,7 +10,7 @@ from importlib import metadata
 
 import click
 
-from waypost.cli import agent, cluster, demo, discover, gateway, get, protection, publish, settings, stack
+from waypost.cli import agent, cluster, demo, discover, gateway, get, mirror, protection, publish, settings, stack
 from waypost.errors import WaypostError
 
 COMMAND_MODULES = [
@@ -20,6 +20,7 @@ COMMAND_MODULES = [
     get,
     discover,
     agent,
+    mirror,
     protection,
     gateway,
     demo,

@@ -13,22 +13,17 @@ The libraries of etcd and DNS are only imported when they are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
 
 from waypost.client.registry.environment import EnvironmentVariables
 from waypost.client.registry.interface import Discoverer, ServiceRegistry
 from waypost.client.registry.memory import MemoryRegistry
 from waypost.client.registry.static_file import StaticFile
+from waypost.client.registry.urls import read_url
 from waypost.errors import NotSupported, SettingsError
 
 FORMS = "etcd://HOST:PORT[?layout=kitex], etcds://… with TLS, dns://HOST:PORT[?domain=NAME&port=N], env:, file:PATH"
-
-
-_ETCD = {"layout", "prefix"}
-_ETCD_TLS = _ETCD | {"ca", "cert", "key"}
 
 
 def open_discoverer(url: str) -> Discoverer:
@@ -53,29 +48,12 @@ def open_registry(url: str, *, lease: timedelta | None = None) -> ServiceRegistr
 
 def _etcd(url: str, lease: timedelta | None = None) -> ServiceRegistry:
     try:
-        from waypost.client.registry.etcd.gateway import Tls
-        from waypost.client.registry.etcd.layouts import KitexLayout, WaypostLayout
+        from waypost.client.registry.etcd.address import read_etcd
         from waypost.client.registry.etcd.registry import LEASE, EtcdRegistry
     except ImportError as error:
         raise _missing("etcd", error) from error
-    is_tls = url.startswith("etcds:")
-    scheme, _, rest = url.partition("://")
-    authority, mark, query = rest.partition("?")
-    addresses = [_parts(f"{scheme}://{each}{mark}{query}", _ETCD_TLS if is_tls else _ETCD) for each in
-                 authority.rstrip("/").split(",")]  # fmt: skip
-    options = addresses[0][2]
-    if any(host is None for host, _, _ in addresses):
-        raise SettingsError(f"{url!r}: say where etcd is, as in etcd://127.0.0.1:2379")
-    if ("cert" in options) != ("key" in options):
-        raise SettingsError(f"{url!r}: cert and key belong together")
-    layouts: Mapping[str, type[WaypostLayout] | type[KitexLayout]] = {"waypost": WaypostLayout, "kitex": KitexLayout}
-    name = options.get("layout", "waypost")
-    if name not in layouts:
-        raise SettingsError(f"{url!r}: a layout is one of {', '.join(layouts)}")
-    layout = layouts[name](options["prefix"]) if "prefix" in options else layouts[name]()
-    urls = [f"{'https' if is_tls else 'http'}://{_bracketed(host or '')}:{port or 2379}" for host, port, _ in addresses]
-    files = {name: Path(options[name]) for name in ("ca", "cert", "key") if name in options}
-    return EtcdRegistry(*urls, tls=Tls(**files) if is_tls else None, layout=layout, lease=lease or LEASE)
+    where = read_etcd(url)
+    return EtcdRegistry(*where.urls, tls=where.tls, layout=where.layout, lease=lease or LEASE)
 
 
 def _dns(url: str, _rest: str) -> Discoverer:
@@ -83,7 +61,7 @@ def _dns(url: str, _rest: str) -> Discoverer:
         from waypost.client.registry.dns import DnsDiscoverer
     except ImportError as error:
         raise _missing("dns", error) from error
-    host, server_port, options = _parts(url, {"domain", "prefix", "port"})
+    host, server_port, options = read_url(url, {"domain", "prefix", "port"})
     port = options.get("port")
     if port is not None and not (port.isdecimal() and 1 <= int(port) <= 65_535):
         raise SettingsError(f"{url!r}: port is a number from 1 to 65535")
@@ -111,23 +89,5 @@ _OPENERS: dict[str, Callable[[str, str], Discoverer]] = {
 }
 
 
-def _parts(url: str, known: set[str]) -> tuple[str | None, int | None, dict[str, str]]:
-    try:
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise SettingsError(f"{url!r}: {error}") from error
-    unknown = sorted(options.keys() - known)
-    if unknown or parts.path.strip("/"):
-        what = ", ".join(unknown) or parts.path
-        raise SettingsError(f"{url!r}: {what} is unknown; options are {', '.join(sorted(known))}")
-    return host, port, options
-
-
 def _missing(extra: str, error: ImportError) -> SettingsError:
     return SettingsError(f"{extra}: needs a library that is not installed: pip install 'waypost[{extra}]' ({error})")
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
