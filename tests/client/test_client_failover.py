@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from datetime import timedelta
@@ -176,3 +177,38 @@ def test_an_ejected_instance_is_called_when_nobody_else_is_left() -> None:
 
     assert Failover(lambda: there, Random(random.Random(1)), outliers=outliers, now=clock).call(service) == "i0"
     assert service.asked == ["i1", "i0"]
+
+
+def test_the_face_for_asyncio_follows_the_same_rules() -> None:
+    service, budget = Service("i0", "i1"), RetryBudget(part=0.0, per_second=0.0, now=Clock())
+
+    async def call(instance: Instance) -> str:
+        return service(instance)
+
+    failover = a_failover(table("", "", ""))
+    assert asyncio.run(failover.acall(call)) == "i2"
+    assert len(service.asked) == len(set(service.asked))
+
+    service.broken = {"i0", "i1", "i2"}
+    with pytest.raises(CallFailed, match="as many as allowed") as caught:
+        asyncio.run(failover.acall(call))
+    assert len(caught.value.attempts) == 3
+    assert caught.value.__cause__ is caught.value.attempts[-1].error
+
+    service.error = ValueError("not to be repeated")
+    service.asked.clear()
+    with pytest.raises(ValueError):
+        asyncio.run(failover.acall(call))
+    assert len(service.asked) == 1
+
+    service.error = TimeoutError()
+    service.asked.clear()
+    with pytest.raises(CallFailed, match="budget"):
+        asyncio.run(a_failover(table("", "", ""), budget=_empty(budget)).acall(call))
+    assert len(service.asked) == 1
+
+
+def _empty(budget: RetryBudget) -> RetryBudget:
+    while budget.spend():
+        pass
+    return budget

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +111,27 @@ def test_the_instances_of_an_agent_that_stays_away_lapse(
     with log.beating("other"):
         tables.wait_for(service, "other")
     assert tables.instance(service, "i-0")["reason"] == "lease-lapsed"
+
+
+def test_the_example_finds_itself_and_leaves(agent: AgentProcess, service: str, tables: Tables) -> None:
+    main = Path(__file__).resolve().parents[2] / "examples" / "05-agent" / "main.py"
+    example = subprocess.Popen(
+        [sys.executable, str(main), str(agent.socket), service], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert example.stdout is not None
+        assert [example.stdout.readline().strip() for _ in range(2)] == ["registered", "in the table"]
+        (port,) = (port for _, port in tables.endpoints(service).values())
+        assert example.stdout.readline().strip() == f"hello from port {port}"
+        example.send_signal(signal.SIGTERM)
+        assert example.stdout.readline().strip() == "deregistered"
+        assert example.wait(60) == 0
+        tables.wait_for(service)
+    finally:
+        example.kill()
+        example.wait()
+        if example.stdout is not None:
+            example.stdout.close()
 
 
 def _beats(agent: AgentProcess) -> float:

@@ -13,7 +13,15 @@ from tests.wire.events import ALMOST_OURS, ANY_JSON, as_bytes
 from waypost.errors import DecodeError
 from waypost.model.beats import PLAIN, Beat
 from waypost.model.lifecycle import BEAT_WORDS, Health
-from waypost.wire.beats import Heartbeats, decode_beat, decode_heartbeat, encode_beat
+from waypost.wire.beats import (
+    MAX_BATCH,
+    MAX_BYTES,
+    Heartbeats,
+    decode_beat,
+    decode_heartbeat,
+    encode_batches,
+    encode_beat,
+)
 
 
 def refused(value: Any, key: bytes | None = b"pod-7") -> str:
@@ -151,16 +159,43 @@ def test_any_bytes_are_beats_or_a_decode_error(key: bytes | None, value: bytes) 
         decode_heartbeat(key, value)
 
 
-@settings(deadline=None, max_examples=100)
-@given(
-    st.builds(
-        Beat,
-        service=st.sampled_from(["", "payments", "a.b"]),
-        namespace=st.sampled_from(["", "default"]),
-        health=st.none() | st.sampled_from(Health),
-        cpu=st.none() | st.floats(0, allow_infinity=False),
-        mem=st.none() | st.floats(0, allow_infinity=False),
-    )
+BEATS = st.builds(
+    Beat,
+    service=st.sampled_from(["", "payments", "a.b"]),
+    namespace=st.sampled_from(["", "default"]),
+    health=st.none() | st.sampled_from(Health),
+    cpu=st.none() | st.floats(0, allow_infinity=False),
+    mem=st.none() | st.floats(0, allow_infinity=False),
 )
+IDS = st.from_regex(r"[A-Za-z0-9._:-]{1,253}", fullmatch=True)
+
+
+@settings(deadline=None, max_examples=100)
+@given(BEATS)
 def test_every_beat_survives_the_wire(beat: Beat) -> None:
     assert decode_beat(encode_beat(beat)) == beat
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(IDS, BEATS), max_size=20), st.integers(1, 120))
+def test_the_beats_of_a_node_survive_the_wire_whole_and_in_order(some: list[tuple[str, Beat]], times: int) -> None:
+    beats = some * times
+
+    records = list(encode_batches("n1", beats))
+
+    found = [decode_heartbeat(b"n1", record) for record in records]
+    assert [beat for one in found for beat in one.beats] == beats
+    assert not any(one.errors for one in found)
+    assert all(
+        len(record) <= MAX_BYTES and len(one.beats) <= MAX_BATCH for record, one in zip(records, found, strict=True)
+    )
+
+
+def test_no_record_is_written_that_could_have_been_part_of_the_one_before() -> None:
+    beats = [(f"pod-{n}", PLAIN) for n in range(2 * MAX_BATCH + 1)]
+    assert [len(decode_heartbeat(b"n1", r).beats) for r in encode_batches("n1", beats)] == [MAX_BATCH, MAX_BATCH, 1]
+
+    long = [("x" * 253, PLAIN)] * 500
+    sizes = [len(record) for record in encode_batches("n1", long)]
+    assert all(size > MAX_BYTES - 300 for size in sizes[:-1])
+    assert list(encode_batches("n1", [])) == []

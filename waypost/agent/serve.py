@@ -26,7 +26,7 @@ from waypost.agent.prober import Prober
 from waypost.agent.proxy import REPEATS, Proxy
 from waypost.agent.roster import Roster
 from waypost.agent.state_file import only_agent, read_state
-from waypost.agent.teller import Teller
+from waypost.agent.teller import BATCH_FROM, Teller
 from waypost.agent.unix_socket import listen_unix
 from waypost.client.event_sink import DEFAULT_TIMEOUT_S, KafkaSink
 from waypost.client.registrar import Topics
@@ -61,6 +61,7 @@ class Settings:
     cache: Path | None = None
     grace: timedelta = timedelta(seconds=5)
     keep: bool = False
+    batch_from: int = BATCH_FROM
 
     @property
     def state(self) -> Path:
@@ -79,7 +80,13 @@ def run(settings: Settings, metrics: ProcessMetrics) -> None:
         tcp = stack.enter_context(listen(*settings.proxy)) if settings.proxy is not None else None
         sink = stack.enter_context(_closing(KafkaSink(settings.bootstrap, client_id="waypost-agent")))
         teller = Teller(
-            roster, sink, namespace=rules.namespace, node=rules.node, topics=settings.topics, file=settings.state
+            roster,
+            sink,
+            namespace=rules.namespace,
+            node=rules.node,
+            topics=settings.topics,
+            file=settings.state,
+            batch_from=settings.batch_from,
         )
         prober = Prober(
             lambda: teller.read(list),

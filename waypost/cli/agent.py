@@ -59,6 +59,10 @@ class _Mode(click.ParamType):
 )  # fmt: skip
 @click.option("--keep", is_flag=True, help="When it ends: leave them registered, for the agent that starts next.")
 @click.option("--allow-exec", is_flag=True, help="Let checks run programs, as this agent's user.")
+@click.option(
+    "--batch-from", type=click.IntRange(min=1), default=16, show_default=True, metavar="N",
+    help="From so many beats at once on they share a record.",
+)  # fmt: skip
 @click.option("--topic-registry", default=_TOPICS.registry, show_default=True, help="The topic for registrations.")
 @click.option("--topic-heartbeat", default=_TOPICS.heartbeat, show_default=True, help="The topic for beats.")
 @click.option(
@@ -78,6 +82,7 @@ def agent(
     grace: int,
     keep: bool,
     allow_exec: bool,
+    batch_from: int,
     topic_registry: str,
     topic_heartbeat: str,
     log_level: str,
@@ -127,6 +132,7 @@ def agent(
         cache=cache,
         grace=timedelta(seconds=grace),
         keep=keep,
+        batch_from=batch_from,
     )
     logs.configure(log_level, {"service": "waypost-agent"})
     run(settings, ProcessMetrics(Origin.AGENT))
