@@ -228,3 +228,20 @@ def test_closing_ends_a_retry(world: World) -> None:
     world.register(P1)
     assert world.teller.wait(lambda _: world.teller.written.failures >= 1, CEILING)
     world.teller.close()
+
+
+def test_a_clock_that_jumps_changes_nothing(tmp_path: Path) -> None:
+    world, wall = World(tmp_path / "state"), [0]
+    world.teller._now_ms = lambda: wall[0]  # type: ignore[method-assign]
+    world.teller.start()
+    try:
+        for number, at in enumerate((0, 4_300_000_000_000, 1_795_298_407_272, -1)):
+            wall[0] = at
+            world.register(Who("payments", f"p-{number}"))
+            world.all_told()
+        world.beat()
+    finally:
+        world.teller.close()
+
+    assert len(world.of(Topics().registry)) == 4
+    assert {record.key for record in world.of(Topics().heartbeat)} == {b"p-0", b"p-1", b"p-2", b"p-3"}

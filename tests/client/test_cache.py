@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -158,3 +159,26 @@ def test_a_spoiled_file_is_as_good_as_none(
     cache.follow("payments", wait=SOON)
 
     assert shows(cache, ONE)()
+
+
+def test_a_clock_that_jumps_takes_nobody_away_and_no_age_is_negative(tmp_path: Path) -> None:
+    wall, file = [1_795_298_407_272], tmp_path / "tables.json"
+    now_ms = lambda: wall[0]  # noqa: E731
+    registry = MemoryRegistry(now_ms=now_ms)
+    registry.register(ONE)
+    with closing(ServiceCache(registry, file=file, now_ms=now_ms)) as cache:
+        cache.follow("payments", wait=SOON)
+        for jump in (-86_400_000, 0, 864_000_000, -8_640_000_000):
+            wall[0] += jump
+            registry.failure = RegistryUnavailable("away")
+            eventually(shows(cache, ONE, stale=True))
+            wall[0] -= 3_600_000
+            assert cache.lookup("payments").age(wall[0]) == timedelta(0)
+            registry.failure = None
+            eventually(shows(cache, ONE))
+    wall[0] -= 31_536_000_000
+    registry.failure = RegistryUnavailable("away")
+    with closing(ServiceCache(registry, file=file, now_ms=now_ms)) as cache:
+        cache.follow("payments")
+        assert shows(cache, ONE, stale=True)()
+        assert cache.lookup("payments").age(wall[0]) == timedelta(0)

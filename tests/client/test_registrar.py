@@ -200,3 +200,11 @@ def test_a_closed_sink_says_so() -> None:
 
     with pytest.raises(RegistryUnavailable, match="closed"):
         sink.write("t", b"k", b"v")
+
+
+@pytest.mark.parametrize("now_ms", [-1, 0, 4_300_000_000_000])
+def test_a_clock_that_is_wrong_keeps_nobody_from_registering(sink: MemorySink, now_ms: int) -> None:
+    Registrar(sink, namespace="shop", now_ms=lambda: now_ms).register("payments", "p-1", PLACE)
+
+    assert sent(sink).attributes == PLACE
+    assert json.loads(sink.records[0].value)["ts"] == now_ms

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -66,6 +67,10 @@ class RegistryWorld(World):
     registry: ServiceRegistry
     has_status = True
     has_ids = True
+
+    def another(self) -> AbstractContextManager[ServiceRegistry]:
+        """Return the same registry as another process has it."""
+        raise NotImplementedError
 
     def put(self, instance: Instance) -> None:
         self.registry.register(instance)
@@ -233,6 +238,27 @@ class RegistryContract(DiscovererContract):
                 world.put(moved)
                 follow(watch, exactly(moved))
                 assert world.discoverer.discover(world.service) == (moved,)
+
+    def test_of_two_writers_of_one_id_the_last_is_seen_and_the_first_does_not_come_back(
+        self, world: RegistryWorld
+    ) -> None:
+        first = world.instance(1)
+        second = world.instance(1, metadata={"version": "2"})
+        if world.has_ids:
+            second = replace(second, address="10.9.9.9", port=9999)
+        world.put(first)
+        with world.another() as other, world.discoverer.watch(world.service) as watch:
+            follow(watch, exactly(first))
+            other.register(second)
+            follow(watch, exactly(second))
+            # Each change below is told after whatever the first may have said meanwhile.
+            for weight in (1, 2, 3):
+                other.update(second.name, second.id, weight=weight)
+                events = follow(watch, exactly(replace(second, weight=weight)))
+                assert {event.instance.address for event in events} == {second.address}
+            assert world.registry.am_i_registered(first.name, first.id)
+            world.put(first)
+            follow(watch, exactly(first))
 
     def test_who_is_registered_can_ask(self, world: RegistryWorld) -> None:
         one = world.instance(1)

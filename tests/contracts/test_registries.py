@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from waypost.client.registry.environment import EnvironmentVariables
 from waypost.client.registry.etcd.layouts import KitexLayout, Layout, WaypostLayout
 from waypost.client.registry.etcd.registry import EtcdRegistry
 from waypost.client.registry.instance import Instance
+from waypost.client.registry.interface import ServiceRegistry
 from waypost.client.registry.memory import MemoryRegistry
 from waypost.client.registry.static_file import StaticFile
 
@@ -37,6 +39,9 @@ class MemoryWorld(RegistryWorld):
 
     def instance(self, number: int, **fields: Any) -> Instance:
         return an_instance(self.service, number, **fields)
+
+    def another(self) -> AbstractContextManager[ServiceRegistry]:
+        return nullcontext(self.registry)
 
 
 class TestMemory(RegistryContract):
@@ -111,11 +116,16 @@ class TestEnvironment(DiscovererContract):
 
 class EtcdWorld(RegistryWorld):
     def __init__(self, url: str, layout: Layout) -> None:
+        self._place = url, layout
         self.registry = self.discoverer = EtcdRegistry(url, layout=layout, lease=timedelta(seconds=30))
         self.service = a_service()
 
     def instance(self, number: int, **fields: Any) -> Instance:
         return an_instance(self.service, number, **fields)
+
+    def another(self) -> AbstractContextManager[ServiceRegistry]:
+        url, layout = self._place
+        return EtcdRegistry(url, layout=layout, lease=timedelta(seconds=30))
 
 
 class KitexWorld(EtcdWorld):

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.contracts.registry_contract import RegistryContract, RegistryWorld, exactly, follow
+from tests.e2e.tables import Tables
+from waypost.client.event_sink import KafkaSink
+from waypost.client.registrar import Registrar
 from waypost.client.registry.instance import Instance
+from waypost.client.registry.interface import ServiceRegistry
 from waypost.client.registry.log_and_tables import WaypostRegistry
 from waypost.local.state import Stack
+from waypost.model.events import Attributes
 
 
 class WaypostWorld(RegistryWorld):
     def __init__(self, stack: Stack) -> None:
+        self._stack = stack
         self.registry = self.discoverer = WaypostRegistry(stack.kafka_bootstrap, stack.redis_url)
         self.service = f"reg-{uuid.uuid4().hex[:8]}"
 
     def instance(self, number: int, **fields: Any) -> Instance:
         said: dict[str, Any] = {"weight": 50, "zone": "a", "metadata": {"version": "1"}, **fields}
         return Instance(id=f"{self.service}-{number}", name=self.service, address=f"10.1.0.{number}", port=8080, **said)
+
+    def another(self) -> AbstractContextManager[ServiceRegistry]:
+        return WaypostRegistry(self._stack.kafka_bootstrap, self._stack.redis_url)
 
 
 class TestWaypost(RegistryContract):
@@ -49,3 +59,14 @@ def test_a_drain_waits_until_readers_have_moved_on(stack: Stack) -> None:
             # Everybody has moved on: the reader knows already, without waiting.
             follow(watch, exactly())
             assert owner.am_i_registered(service, one.id)
+
+
+@pytest.mark.parametrize("now_ms", [0, 4_300_000_000_000], ids=["1970", "2106"])
+def test_a_clock_that_is_wrong_keeps_nobody_from_being_found(stack: Stack, tables: Tables, now_ms: int) -> None:
+    service = f"clock-{uuid.uuid4().hex[:8]}"
+    with Registrar(KafkaSink(stack.kafka_bootstrap), now_ms=lambda: now_ms) as registrar:
+        registrar.register(service, "i-1", Attributes(address="10.1.0.1", port=80, lease_seconds=600))
+        registrar.register(service, "i-2", Attributes(address="10.1.0.2", port=80, lease_seconds=600))
+        tables.wait_for(service, "i-1", "i-2")
+        registrar.drain(service, "i-1")
+        tables.wait_for(service, "i-2")

@@ -45,6 +45,19 @@ class TableWriter:
         self._tables[service] = up, draining or {}
         self._write(service)
 
+    def change(self, service: ServiceKey, up: Mapping[str, Attributes], instance: str) -> None:
+        """Make `up` the table of the service, which differs from the one before in this instance alone."""
+        self._tables[service] = up, {}
+        renderer = JsonRenderer()
+        routes = {id: renderer.route(attributes, T0) for id, attributes in up.items()}
+        before, self._revision = self._revision, self._revision + 1
+        publication = Publication(
+            service=service, op=ChangeOp.DELTA, base=before, revision=self._revision, event_time=T0,
+            routes={instance: routes[instance]}, instances={}, digest=digest(routes), endpoints=len(routes),
+            rule="test",
+        )  # fmt: skip
+        assert self._store.publish(publication, self._epoch, T0) == Written()
+
     def rebuild(self) -> None:
         """Write everything again, as the job does after a wipe."""
         self.open()

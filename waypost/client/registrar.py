@@ -21,7 +21,7 @@ from waypost.model.beats import PLAIN, Beat
 from waypost.model.events import UPDATABLE, Attributes, InstanceEvent, Op
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import DEFAULT_NAMESPACE, ServiceKey
-from waypost.model.stamp import ORIGIN, Stamp
+from waypost.model.stamp import ORIGIN
 from waypost.wire.beats import decode_heartbeat, encode_beat
 from waypost.wire.registry import decode_registration, encode_registration, registry_key
 
@@ -54,7 +54,9 @@ def encode_checked(event: InstanceEvent, now_ms: int) -> bytes:
         value = encode_registration(event)
     except TypeError as error:  # what JSON cannot hold: half a surrogate pair, an integer beyond 64 bits
         raise DecodeError("not-json", str(error)) from error
-    return encode_registration(decode_registration(value, Stamp(now_ms)), ts=now_ms)
+    # Not our clock: of a single instance nothing depends on when it is said, and a machine that believes to be in
+    # 1970 or 2106 can be found all the same.
+    return encode_registration(decode_registration(value, ORIGIN), ts=now_ms)
 
 
 class Registrar:
