@@ -269,6 +269,23 @@ def test_who_takes_over_beats_at_once_and_registers_nobody_again() -> None:
     assert said(after) == ["p-2 status pass"]
 
 
+def test_who_may_have_died_before_he_was_taken_over_is_beaten_for_when_he_was_seen() -> None:
+    before = a_roster()
+    before.register(a_member(check=TCP))
+    look(before, True)
+    said(before)
+
+    after = a_roster()
+    after.restore(before)
+
+    assert after.next_beat() is None
+    assert after.due(5.0).beats == ()
+    look(after, False, now=5.0)
+    assert after.due(5.0).beats == ()
+    look(after, True, now=6.0)
+    assert after.due(6.0).beats == (P1,)
+
+
 @dataclass
 class Log:
     """What somebody who reads the log knows."""

@@ -56,6 +56,8 @@ LONGEST_WAIT_S = 60.0
 WAITERS = 16
 """Requests that wait for the log at once; more wait for their turn. Each is a thread."""
 
+CHANGES = 2
+
 MAX_WATCHES = 64
 """Each has a thread too."""
 
@@ -87,9 +89,14 @@ class Api:
         self._known = known
         self._metrics = metrics
         self._rules = rules
+        # Apart: who waits for Kafka must not keep others from being noted.
+        self._changes = ThreadPoolExecutor(CHANGES, thread_name_prefix="change")
         self._waiters = ThreadPoolExecutor(WAITERS, thread_name_prefix="waiter")
         self._watches = 0
         self.is_ending = False
+        """Nobody is taken in any more."""
+        self.is_over = False
+        """Watches end too."""
 
     # -- instances -------------------------------------------------------------------------------------
 
@@ -105,18 +112,18 @@ class Api:
         member = read_member(who, doc, node=self._rules.node, zone=self._rules.zone)
         if member.check.kind == "exec" and not self._rules.allow_exec:
             raise HTTPException(403, "this agent runs no programs: start it with --allow-exec")
-        await self._in_thread(self._teller.change, lambda roster: roster.register(member))
+        await _in(self._changes, self._teller.change, lambda roster: roster.register(member))
         return await self._told(who, wait)
 
     async def drain(self, request: Request) -> Response:
         self._require_open()
         who, wait = _who(request), _wait(request)
-        await self._in_thread(self._teller.change, lambda roster: roster.drain(who))
+        await _in(self._changes, self._teller.change, lambda roster: roster.drain(who))
         return await self._told(who, wait)
 
     async def deregister(self, request: Request) -> Response:
         who, wait = _who(request), _wait(request)
-        await self._in_thread(self._teller.change, lambda roster: roster.deregister(who))
+        await _in(self._changes, self._teller.change, lambda roster: roster.deregister(who))
         return await self._told(who, wait)
 
     async def instances(self, _request: Request) -> Response:
@@ -171,7 +178,7 @@ class Api:
 
         async def stream() -> AsyncIterator[bytes]:
             try:
-                async for part in events(watch, service, lambda: self.is_ending):
+                async for part in events(watch, service, lambda: self.is_over):
                     yield part
             finally:
                 self._watches -= 1
@@ -199,20 +206,18 @@ class Api:
 
     def close(self) -> None:
         """Let go of everybody who waits."""
+        self._changes.shutdown()
         self._waiters.shutdown(wait=False, cancel_futures=True)
 
     # -- inside ----------------------------------------------------------------------------------------
 
     async def _told(self, who: Who, wait: timedelta) -> Response:
         """Wait until the log has what was just said, and answer how far that came."""
-        await self._in_thread(self._teller.wait, lambda roster: _is_told(roster, who), wait)
+        await _in(self._waiters, self._teller.wait, lambda roster: _is_told(roster, who), wait)
         standing = self._teller.read(lambda roster: _found(roster, who))
         if standing is None:
             return _json({"service": who.service, "instance": who.instance, "stage": None, "told": True})
         return _json(_document(standing), 200 if standing.is_told else 202)
-
-    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._waiters, function, *arguments)
 
     def _require_open(self) -> None:
         if self.is_ending:
@@ -293,6 +298,10 @@ _STATUS: dict[type[Exception], int] = {
     TooMany: 507,
     TooManyServices: 503,
 }
+
+
+async def _in(pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
 
 
 def untold_of(roster: Roster) -> int:

@@ -81,6 +81,8 @@ class Standing:
     beat_at: float = 0.0
     """When it is beaten for next."""
     period: float = 0.0
+    is_doubted: bool = False
+    """It was taken over and nobody has looked since: it may have died long ago, and a beat would make it live again."""
 
     @property
     def is_told(self) -> bool:
@@ -90,7 +92,8 @@ class Standing:
     @property
     def is_beaten_for(self) -> bool:
         """Whether it is on the log and lives, as far as anybody knows."""
-        return self.told.stage is not None and self.stage is not Stage.LEAVING and self.health is not Health.FAIL
+        is_known = self.told.stage is not None and self.stage is not Stage.LEAVING
+        return is_known and self.health is not Health.FAIL and not self.is_doubted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +188,8 @@ class Roster:
         after = before
         if before.stage is Stage.STARTING and passed:
             after = replace(after, stage=Stage.UP)
+        if before.is_doubted and passed:
+            after = replace(after, is_doubted=False, beat_at=now)
         if str(who) in self._verdicts.unhealthy:
             after = replace(after, health=Health.FAIL)
         elif before.health is Health.FAIL:
@@ -256,12 +261,14 @@ class Roster:
         return len(self._standings)
 
     def restore(self, standings: Iterable[Standing]) -> None:
-        """Take over what an agent before this one looked after: beats are due at once, looks begin anew, and one that
-        failed has to pass as often as ever."""
+        """Take over what an agent before this one looked after: beats are due at once, for those who are looked at as
+        soon as a look has passed; and one that failed has to pass as often as ever."""
         for standing in standings:
             self._numbers += 1
             who = standing.member.who
-            self._standings[who] = replace(standing, number=self._numbers, beat_at=0.0)
+            self._standings[who] = replace(
+                standing, number=self._numbers, beat_at=0.0, is_doubted=standing.member.check.looks
+            )
             if standing.health is Health.FAIL:
                 for _ in range(FAILS):
                     self._verdicts.note(str(who), False)

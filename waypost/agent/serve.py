@@ -49,7 +49,10 @@ is away, the ends of the leases do the rest."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How to run. `redis_url` None: nothing is looked up. `keep`: leave everybody registered for the next agent."""
+    """How to run. `redis_url` None: nothing is looked up. `keep`: leave everybody registered for the next agent.
+
+    Raises SettingsError for a proxy that would know nobody.
+    """
 
     bootstrap: str
     socket: Path
@@ -62,6 +65,10 @@ class Settings:
     grace: timedelta = timedelta(seconds=5)
     keep: bool = False
     batch_from: int = BATCH_FROM
+
+    def __post_init__(self) -> None:
+        if self.proxy is not None and self.redis_url is None:
+            raise SettingsError("--proxy needs --redis: it has to know whom to call")
 
     @property
     def state(self) -> Path:
@@ -145,9 +152,7 @@ async def _serve(
 ) -> None:
     proxy = None if lookups is None else Proxy(lookups, meters.proxied)
     servers = [(_server(make_application(api, proxy)), unix)]
-    if tcp is not None:
-        if proxy is None:
-            raise SettingsError("--proxy needs --redis: it has to know whom to call")
+    if tcp is not None and proxy is not None:
         servers.append((_server(proxy_only(proxy)), tcp))
     loop = asyncio.get_running_loop()
     ending: list[asyncio.Task[None]] = []
@@ -158,6 +163,7 @@ async def _serve(
             is_told = await loop.run_in_executor(None, leave, teller, settings.grace)
             if not is_told:
                 _log.warning("ended without Kafka: what is still registered leaves when its lease ends")
+        api.is_over = True
         for server, _ in servers:
             server.should_exit = True
 
