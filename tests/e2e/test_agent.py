@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import ROOT, shell_lines
 from tests.e2e.agent_process import AgentProcess, an_agent
 from tests.e2e.log_writer import LogWriter
 from tests.e2e.tables import Tables, eventually
@@ -111,6 +112,35 @@ def test_the_instances_of_an_agent_that_stays_away_lapse(
     with log.beating("other"):
         tables.wait_for(service, "other")
     assert tables.instance(service, "i-0")["reason"] == "lease-lapsed"
+
+
+def test_the_commands_of_its_page_do_what_they_say(agent: AgentProcess, service: str, tables: Tables) -> None:
+    backend = Backend("a")
+    lines = [line for line in shell_lines(ROOT / "docs" / "agent.md") if line.startswith("curl ")]
+    shown = {True: [line for line in lines if " -X " not in line], False: [line for line in lines if " -X " in line]}
+
+    def run(line: str) -> str:
+        for said, meant in (
+            ("/var/run/service.sock", str(agent.socket)), ("8080", str(backend.port)), ("payments", service),
+        ):  # fmt: skip
+            line = line.replace(said, meant)
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        return done.stdout
+
+    try:
+        register, *others = shown[False]
+        run(register)
+        tables.wait_for(service, f"{service}-1")
+        answers = [run(line) for line in shown[True]]
+        assert answers[-1] == "a GET /orders/7 0"
+        assert len(answers) == 6
+        for line in others:
+            run(line)
+        tables.wait_for(service)
+        assert agent.http.get("/v1/instances").json() == {"instances": []}
+    finally:
+        backend.stop()
 
 
 def test_the_example_finds_itself_and_leaves(agent: AgentProcess, service: str, tables: Tables) -> None:

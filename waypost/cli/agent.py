@@ -21,7 +21,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 _TOPICS = TopicSettings()
 
 
-class _Mode(click.ParamType):
+class _Mode(click.ParamType):  # type: ignore[type-arg]
     name = "mode"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
