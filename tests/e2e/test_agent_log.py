@@ -6,20 +6,25 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from tests.e2e.agent_process import an_agent
 from tests.e2e.tables import eventually
+from tests.gateway.backends import Backend
+from tests.gateway.tables import TableWriter, an_endpoint
 from waypost.local import jars
 from waypost.local.java import java_home
 from waypost.local.kafka import Kafka
 from waypost.local.ports import free_ports
 from waypost.local.process import ProcessId, end, spawn
+from waypost.model.names import ServiceKey
 from waypost.topics import HEARTBEAT, REGISTRY, default_topics, ensure_topics
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -127,6 +132,28 @@ def test_without_kafka_it_ends_all_the_same(tmp_path: Path) -> None:
         )
         assert agent.end() == 0
         assert "ended without Kafka" in agent.log()
+
+
+def test_it_ends_also_while_somebody_watches_and_serves_the_proxy_on_a_port(valkey: str, tmp_path: Path) -> None:
+    [port] = free_ports([None])
+    service, backend = f"svc-{uuid.uuid4().hex[:8]}", Backend("a")
+    writer = TableWriter(valkey)
+    try:
+        writer.publish(ServiceKey("default", service), {"i-1": an_endpoint(backend.port)})
+        options = ("--upstream=127.0.0.1:1", f"--redis={valkey}", f"--proxy=127.0.0.1:{port}", "--grace=0s")
+        with an_agent(tmp_path, *options) as agent, agent.http.stream("GET", f"/v1/services/{service}/watch") as watch:
+            lines = watch.iter_lines()
+            assert next(lines) == "event: snapshot"
+            assert [i["instance"] for i in orjson.loads(next(lines).removeprefix("data: "))["instances"]] == ["i-1"]
+            with httpx.Client(proxy=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client:
+                assert client.get(f"http://{service}.waypost/x?y=1").text == "a GET /x?y=1 0"
+                # Orders are taken on the socket alone.
+                assert client.get("http://agent/v1/instances").status_code == 421
+            assert agent.end() == 0
+            assert "event: add" not in list(lines)
+    finally:
+        writer.close()
+        backend.stop()
 
 
 def test_a_second_agent_on_the_same_socket_is_refused(tmp_path: Path) -> None:
