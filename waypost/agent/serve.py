@@ -11,6 +11,7 @@ import logging
 import random
 import signal
 import socket
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -103,7 +104,7 @@ def run(settings: Settings, metrics: ProcessMetrics) -> None:
         known = lookups = None
         if settings.redis_url is not None:
             registry = WaypostRegistry(
-                sink, settings.redis_url, namespace=rules.namespace, source=SOURCE, reader_id=f"agent-{rules.node}"
+                sink, settings.redis_url, namespace=rules.namespace, source=SOURCE, reader_id=_reader(rules.node)
             )
             known = registry.known
             lookups = Lookups(registry, zone=rules.zone, file=settings.cache, repeats=REPEATS)
@@ -209,6 +210,11 @@ def _take_over(roster: Roster, settings: Settings) -> None:
     roster.restore(standings)
     if standings:
         _log.info("took over %d instances from the agent before", len(standings))
+
+
+def _reader(node: str) -> str:
+    """Return who acknowledges tables: several agents may run on a node."""
+    return f"agent-{node}-{uuid.uuid4().hex[:8]}"
 
 
 @contextlib.contextmanager
