@@ -21,8 +21,10 @@ from waypost.agent.proxy import REPEATS, Proxy
 from waypost.agent.roster import Roster
 from waypost.agent.teller import Teller
 from waypost.client.connection import Backoff
+from waypost.client.draining import Drained
 from waypost.client.event_sink import MemorySink
 from waypost.client.registry.memory import MemoryRegistry
+from waypost.errors import RegistryUnavailable
 from waypost.metrics import Origin
 from waypost.metrics_server import ProcessMetrics
 from waypost.wire.endpoint import KnownInstance
@@ -30,12 +32,28 @@ from waypost.wire.endpoint import KnownInstance
 CEILING_S = 60.0
 
 
+class FixedTables:
+    """What the tables say of the agent's own instances, as the test has it."""
+
+    def __init__(self) -> None:
+        self.instances: dict[tuple[str, str], KnownInstance] = {}
+        self.left: dict[tuple[str, str], Drained] = {}
+
+    def known(self, service: str, instance: str) -> KnownInstance | None:
+        return self.instances.get((service, instance))
+
+    def wait_until_left(self, service: str, instance: str, timeout: timedelta) -> Drained:
+        if (service, instance) not in self.left:
+            raise RegistryUnavailable("it is in the table still")
+        return self.left[service, instance]
+
+
 class Agent:
     """Everything but the process."""
 
     def __init__(self, *, has_tables: bool = True, allow_exec: bool = False) -> None:
         self.sink, self.registry = MemorySink(), MemoryRegistry()
-        self.tables: dict[tuple[str, str], KnownInstance] = {}
+        self.tables = FixedTables()
         roster = Roster("shop", "agent", jitter=lambda: 0.9)
         self.teller = Teller(
             roster, self.sink, namespace="shop", node="n1", backoff=Backoff(ceiling=timedelta(milliseconds=10))
@@ -47,9 +65,8 @@ class Agent:
         self.teller.on_change = self.prober.wake
         self.lookups = Lookups(self.registry, repeats=REPEATS) if has_tables else None
         self.meters = Meters(ProcessMetrics(Origin.AGENT), self.teller, self.prober)
-        known = (lambda service, instance: self.tables.get((service, instance))) if has_tables else None
         rules = Rules(namespace="shop", node="n1", zone="a", allow_exec=allow_exec)
-        self.api = Api(self.teller, self.lookups, known, self.meters, rules)
+        self.api = Api(self.teller, self.lookups, self.tables if has_tables else None, self.meters, rules)
 
     @contextlib.asynccontextmanager
     async def application(self) -> AsyncIterator[ASGIApp]:

@@ -16,6 +16,7 @@ from waypost.agent.application import routes
 from waypost.agent.lookups import MAX_SERVICES
 from waypost.agent.openapi import DOCUMENT
 from waypost.agent.serve import leave
+from waypost.client.draining import Drained
 from waypost.client.registry.instance import Instance
 from waypost.errors import RegistryUnavailable
 from waypost.model.lifecycle import Declared, Health, Lease, Status
@@ -121,10 +122,26 @@ def test_who_asks_whether_he_is_registered_is_told_what_the_tables_say() -> None
         nobody = agent.call("GET", f"{ONE}/registered")
         assert nobody.status_code == 404
         assert valid(nobody, f"{TEMPLATE}/registered")["registered"] is False
-        agent.tables["payments", "p-1"] = known
+        agent.tables.instances["payments", "p-1"] = known
         assert valid(agent.call("GET", f"{ONE}/registered"), f"{TEMPLATE}/registered") == {
             "registered": True, "routable": False, "status": "DOWN", "reason": "health-failed",
         }  # fmt: skip
+
+
+def test_a_drain_can_wait_for_those_who_read_the_table() -> None:
+    with an_agent() as agent:
+        agent.call("PUT", ONE, json=BODY)
+        still_in = agent.call("POST", f"{ONE}/drain?readers=1")
+        assert still_in.status_code == 503
+        agent.tables.left["payments", "p-1"] = Drained(revision=7, waiting={"gateway-2": 6})
+        drained = agent.call("POST", f"{ONE}/drain?readers=1")
+        assert valid(drained, f"{TEMPLATE}/drain")["waiting"] == ["gateway-2"]
+        assert agent.call("POST", f"{ONE}/drain?readers=61").status_code == 400
+        assert ops(agent) == ["register UP", "drain"]
+    with an_agent(has_tables=False) as agent:
+        agent.call("PUT", ONE, json=BODY)
+        assert agent.call("POST", f"{ONE}/drain?readers=1").status_code == 501
+        assert agent.call("GET", ONE).json()["stage"] == "UP"
 
 
 def test_services_are_looked_up_here_also_when_the_registry_is_away() -> None:

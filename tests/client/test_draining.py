@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 import redis
 
-from waypost.client.draining import GONE_MS, behind, wait_for_readers
+from waypost.client.draining import GONE_MS, Drained, behind, wait_for_readers, wait_until_left
 from waypost.client.keys import Keys
 from waypost.errors import RegistryUnavailable
 from waypost.model.names import ServiceKey
@@ -79,3 +79,30 @@ def test_a_redis_that_is_away_is_an_error_at_the_end(keys: Keys) -> None:
     nowhere = redis.Redis(port=9)
     with pytest.raises(RegistryUnavailable):
         wait_for_readers(nowhere, keys, PAY, 7, timedelta(milliseconds=10))
+
+
+def test_who_does_not_know_the_revision_waits_until_the_table_has_dropped_it(client: redis.Redis, keys: Keys) -> None:
+    now = time.time_ns() // 1_000_000
+    client.hset(keys.meta(PAY), "revision", "6")
+    client.hset(keys.route(PAY), "p-1", "{}")
+    with pytest.raises(RegistryUnavailable, match="in the table of default/payments still"):
+        wait_until_left(client, keys, PAY, "p-1", timedelta(0))
+    ack(client, keys, "slow", 6, now)
+    found: list[Drained] = []
+    waits = threading.Thread(
+        target=lambda: found.append(wait_until_left(client, keys, PAY, "p-1", timedelta(seconds=60)))
+    )
+    waits.start()
+    pipeline = client.pipeline(transaction=True)
+    pipeline.hdel(keys.route(PAY), "p-1")
+    pipeline.hset(keys.meta(PAY), "revision", "7")
+    pipeline.execute()
+    assert waits.is_alive(), "one reader is behind"
+    ack(client, keys, "slow", 7, now)
+    waits.join(60)
+
+    assert found == [Drained(revision=7, waiting={})]
+
+
+def test_who_has_left_long_ago_is_waited_for_by_nobody(client: redis.Redis, keys: Keys) -> None:
+    assert wait_until_left(client, keys, PAY, "p-1", timedelta(0)) == Drained(revision=0, waiting={})

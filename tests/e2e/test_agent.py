@@ -56,7 +56,9 @@ def test_an_instance_beside_it_is_found_looked_after_and_let_go(
         tables.wait_for(service, "b")
         assert agent.registered(service, "a")["reason"] == "health-failed"
 
-        assert agent.http.post(f"/v1/instances/{service}/b/drain").json()["stage"] == "DRAINING"
+        drained = agent.http.post(f"/v1/instances/{service}/b/drain", params={"readers": 60}).json()
+        # The agent itself reads this table, and says what it has applied.
+        assert (drained["stage"], drained["waiting"]) == ("DRAINING", [])
         tables.wait_for(service)
         assert agent.http.delete(f"/v1/instances/{service}/b").status_code == 200
         eventually(lambda: not agent.registered(service, "b")["registered"])

@@ -1,7 +1,7 @@
 """The agent over HTTP, on its unix socket. `/openapi.json` describes it; docs/agent.md shows it with curl.
 
     PUT    /v1/instances/{service}/{instance}               register, or register anew        ?wait=SECONDS
-    POST   /v1/instances/{service}/{instance}/drain         take it out of the table          ?wait=SECONDS
+    POST   /v1/instances/{service}/{instance}/drain         take it out of the table          ?wait=SECONDS&readers=…
     DELETE /v1/instances/{service}/{instance}               deregister                        ?wait=SECONDS
     GET    /v1/instances      …/{service}/{instance}        what this agent looks after
     GET    /v1/instances/{service}/{instance}/registered    what the tables say: am I registered?
@@ -40,6 +40,7 @@ from waypost.agent.proxy import proxied
 from waypost.agent.roster import Roster, Standing, TooMany, UnknownMember
 from waypost.agent.teller import Teller
 from waypost.agent.watching import events, instance_document
+from waypost.client.draining import Drained
 from waypost.client.failover import CallFailed
 from waypost.client.registry.aio import AsyncWatch
 from waypost.client.registry.instance import checked_id, checked_service
@@ -48,8 +49,13 @@ from waypost.wire.endpoint import KnownInstance
 
 T = TypeVar("T")
 
-Known = Callable[[str, str], KnownInstance | None]
-"""Asks the tables what they know of an instance of a service. Raises RegistryUnavailable."""
+
+class Tables(Protocol):
+    """What the agent asks the tables about its own instances; `WaypostRegistry` answers."""
+
+    def known(self, service: str, instance: str) -> KnownInstance | None: ...
+    def wait_until_left(self, service: str, instance: str, timeout: timedelta) -> Drained: ...
+
 
 WAIT = timedelta(seconds=5)
 LONGEST_WAIT_S = 60.0
@@ -79,14 +85,14 @@ class Rules:
 
 
 class Api:
-    """The handlers. `lookups` and `known` None: no tables are known here."""
+    """The handlers. `lookups` and `tables` None: no tables are known here."""
 
     def __init__(
-        self, teller: Teller, lookups: Lookups | None, known: Known | None, metrics: Metrics, rules: Rules
+        self, teller: Teller, lookups: Lookups | None, tables: Tables | None, metrics: Metrics, rules: Rules
     ) -> None:
         self._teller = teller
         self._lookups = lookups
-        self._known = known
+        self._own = tables
         self._metrics = metrics
         self._rules = rules
         # Apart: who waits for Kafka must not keep others from being noted.
@@ -118,8 +124,15 @@ class Api:
     async def drain(self, request: Request) -> Response:
         self._require_open()
         who, wait = _who(request), _wait(request)
+        patience = _seconds(request, "readers")
+        own = self._own if patience is None else self._tables_of(self._own)
         await _in(self._changes, self._teller.change, lambda roster: roster.drain(who))
-        return await self._told(who, wait)
+        answer = await self._told(who, wait)
+        if patience is None or own is None or answer.status_code != 200:
+            return answer
+        drained = await _in(self._waiters, own.wait_until_left, who.service, who.instance, patience)
+        standing = self._teller.read(lambda roster: roster.standing(who))
+        return _json({**_document(standing), "waiting": sorted(drained.waiting)})
 
     async def deregister(self, request: Request) -> Response:
         who, wait = _who(request), _wait(request)
@@ -134,8 +147,8 @@ class Api:
         return _json(_document(self._teller.read(lambda roster: roster.standing(who))))
 
     async def registered(self, request: Request) -> Response:
-        who, find = _who(request), self._tables_of(self._known)
-        known = await self._tables().ask(find, who.service, who.instance)
+        who, own = _who(request), self._tables_of(self._own)
+        known = await self._tables().ask(own.known, who.service, who.instance)
         if known is None:
             return _json({"registered": False, "routable": False, "status": None, "reason": "unknown-instance"}, 404)
         return _json(
@@ -337,15 +350,20 @@ def _who(request: Request) -> Who:
 
 
 def _wait(request: Request) -> timedelta:
-    said = request.query_params.get("wait")
+    said = _seconds(request, "wait")
+    return WAIT if said is None else said
+
+
+def _seconds(request: Request, name: str) -> timedelta | None:
+    said = request.query_params.get(name)
     if said is None:
-        return WAIT
+        return None
     try:
         seconds = float(said)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= LONGEST_WAIT_S:
-        raise HTTPException(400, f"wait is in seconds, from 0 to {LONGEST_WAIT_S:g}")
+        raise HTTPException(400, f"{name} is in seconds, from 0 to {LONGEST_WAIT_S:g}")
     return timedelta(seconds=seconds)
 
 

@@ -79,6 +79,11 @@ _SCHEMAS: dict[str, Any] = {
         stage={"enum": [stage.value for stage in Stage]},
         health={"enum": [health.value for health in Health]},
         told={"type": "boolean", "description": "whether the log has acknowledged all of this"},
+        waiting={
+            "type": "array",
+            "items": _TEXT,
+            "description": "of a drain with `readers`: who has not moved on in time",
+        },
         **_ATTRIBUTES,
     ),
     "Gone": _object(
@@ -125,6 +130,12 @@ _WAIT = {
     "description": "seconds to wait for the log",
     "schema": {"type": "number", "minimum": 0, "maximum": 60, "default": 5},
 }
+_READERS = {
+    "name": "readers",
+    "in": "query",
+    "description": "seconds to wait, then, until it is out of the table and all readers that acknowledge have moved on",
+    "schema": {"type": "number", "minimum": 0, "maximum": 60},
+}
 _KEY = {"name": "key", "in": "query", "description": "for balancers that go by it", "schema": _TEXT}
 
 
@@ -165,7 +176,7 @@ DOCUMENT: dict[str, Any] = {
         },
         "/v1/instances/{service}/{instance}/drain": {
             "parameters": _WHO,
-            "post": _operation("take it out of the table, keep it registered", _CHANGED, parameters=[_WAIT]),
+            "post": _operation("take it out of the table, keep it registered", _CHANGED, parameters=[_WAIT, _READERS]),
         },
         "/v1/instances/{service}/{instance}/registered": {
             "parameters": _WHO,

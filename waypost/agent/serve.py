@@ -101,16 +101,15 @@ def run(settings: Settings, metrics: ProcessMetrics) -> None:
             lambda who, number, passed: teller.note(lambda roster, now: roster.note(who, number, passed, now)),
         )
         teller.on_change = prober.wake
-        known = lookups = None
+        lookups = registry = None
         if settings.redis_url is not None:
             registry = WaypostRegistry(
                 sink, settings.redis_url, namespace=rules.namespace, source=SOURCE, reader_id=_reader(rules.node)
             )
-            known = registry.known
             lookups = Lookups(registry, zone=rules.zone, file=settings.cache, repeats=REPEATS)
             stack.callback(lookups.close)
         meters = Meters(metrics, teller, prober)
-        api = Api(teller, lookups, known, meters, rules)
+        api = Api(teller, lookups, registry, meters, rules)
         teller.start()
         stack.callback(teller.close)
         prober.start()

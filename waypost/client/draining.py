@@ -61,6 +61,28 @@ def behind(client: redis.Redis, keys: Keys, service: ServiceKey, revision: int, 
     return found
 
 
+def wait_until_left(client: redis.Redis, keys: Keys, service: ServiceKey, instance: str, timeout: timedelta) -> Drained:
+    """Wait until an instance is out of the table, and then for the readers; for those who do not know the revision that
+    dropped it. Raises RegistryUnavailable when it is in the table still when the time ends, or Redis is away."""
+    deadline = time.monotonic() + timeout.total_seconds()
+    while True:
+        try:
+            pipeline = client.pipeline(transaction=True)
+            pipeline.hexists(keys.route(service), instance)
+            pipeline.hget(keys.meta(service), "revision")
+            is_in, revision = pipeline.execute()
+        except (RedisError, OSError) as error:
+            why = f"reading the table of {service}: {error}"
+        else:
+            if not is_in:
+                remaining = timedelta(seconds=max(0.0, deadline - time.monotonic()))
+                return wait_for_readers(client, keys, service, int(revision or 0), remaining)
+            why = f"{instance} is in the table of {service} still; see `waypost status`"
+        if time.monotonic() >= deadline:
+            raise RegistryUnavailable(why)
+        time.sleep(min(LOOK.total_seconds(), max(0.0, deadline - time.monotonic())))
+
+
 def wait_for_readers(
     client: redis.Redis, keys: Keys, service: ServiceKey, revision: int, timeout: timedelta
 ) -> Drained:

@@ -21,7 +21,7 @@ import redis
 
 from waypost.client.answers import Answered, AnswerWaiter, open_answers
 from waypost.client.connection import connect, text, texts
-from waypost.client.draining import Drained, wait_for_readers
+from waypost.client.draining import Drained, wait_for_readers, wait_until_left
 from waypost.client.event_sink import EventSink, KafkaSink
 from waypost.client.follow import START
 from waypost.client.keys import DEFAULT_PREFIX, Keys
@@ -168,6 +168,11 @@ class WaypostRegistry(ServiceRegistry):
         if not wait:
             return Drained(revision=revision, waiting={})
         return wait_for_readers(self._redis, self._keys, self._key(service), revision, timeout)
+
+    def wait_until_left(self, service: str, instance: str, timeout: timedelta) -> Drained:
+        """Wait until an instance that was told to leave is out of the table, and every reader that acknowledges has
+        moved on. Raises RegistryUnavailable when the table has it still when the time ends."""
+        return wait_until_left(self._redis, self._keys, self._key(service), checked_id(instance), timeout)
 
     # -- reading ---------------------------------------------------------------------------------------
 
