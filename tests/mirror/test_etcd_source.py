@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from waypost.model.lifecycle import Status
 pytestmark = pytest.mark.e2e
 
 LAYOUT = WaypostLayout()
+LONG, SHORT = timedelta(minutes=10), timedelta(milliseconds=200)
 
 
 @pytest.fixture
@@ -66,10 +68,10 @@ Mirror = Callable[..., Mirrored]
 def mirror(relay: Relay) -> Iterator[Mirror]:
     opened: list[tuple[EtcdSource, EtcdGateway]] = []
 
-    def start(layout: Layout = LAYOUT, **known: set[int]) -> Mirrored:
+    def start(layout: Layout = LAYOUT, *, grace: timedelta = LONG, **known: set[int]) -> Mirrored:
         before = {service: frozenset(("10.0.0.1", port) for port in ports) for service, ports in known.items()}
         mirrored, gateway = Mirrored(before), EtcdGateway(f"http://{relay.address}")
-        source = EtcdSource(gateway, layout, mirrored, known=before)
+        source = EtcdSource(gateway, layout, mirrored, known=before, grace=grace)
         opened.append((source, gateway))
         source.start()
         return mirrored
@@ -158,10 +160,29 @@ def test_history_that_is_gone_is_made_good_by_a_list(writer: Writer, relay: Rela
     mirrored.becomes(pay={1, 2})
 
 
-def test_an_etcd_that_was_emptied_takes_nobody_away(server: EtcdServer, writer: Writer, mirror: Mirror) -> None:
+def test_an_etcd_that_was_emptied_takes_nobody_away_at_once(server: EtcdServer, writer: Writer, mirror: Mirror) -> None:
     writer.put("pay", 1)
+    writer.put("pay", 2)
     writer.put("cart", 2)
     mirrored = mirror()
+    mirrored.becomes(pay={1, 2}, cart={2})
+
+    server.wipe()
+    server.start()
+    writer.put("pay", 3)
+
+    mirrored.becomes(pay={1, 2, 3}, cart={2})
+    writer.put("pay", 1)
+    writer.drop("pay", 1)
+    mirrored.becomes(pay={2, 3}, cart={2})
+
+
+def test_after_a_grace_a_service_that_is_back_is_believed_and_one_that_is_not_stays(
+    server: EtcdServer, writer: Writer, mirror: Mirror
+) -> None:
+    writer.put("pay", 1)
+    writer.put("cart", 2)
+    mirrored = mirror(grace=SHORT)
     mirrored.becomes(pay={1}, cart={2})
 
     server.wipe()
@@ -180,7 +201,7 @@ def test_an_empty_etcd_is_not_believed_at_the_start(writer: Writer, mirror: Mirr
     eventually(lambda: mirrored.told, within=60)  # it has looked
     writer.put("pay", 5)
 
-    mirrored.becomes(pay={5}, cart={2})
+    mirrored.becomes(pay={1, 5}, cart={2})
 
 
 def test_what_cannot_be_read_takes_nobody_with_it(writer: Writer, mirror: Mirror) -> None:

@@ -1,11 +1,11 @@
-"""What is declared is what is there, and a registry that lost its memory takes nobody away."""
+"""What is declared is what is there."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waypost.mirror.sets import Endpoints, believed, to_declare
+from waypost.mirror.sets import Endpoints, to_declare
 
 ENDPOINTS = st.frozensets(st.tuples(st.sampled_from(["10.0.0.1", "10.0.0.2"]), st.integers(1, 3)), max_size=3)
 SETS = st.dictionaries(st.sampled_from(["a", "b", "c"]), ENDPOINTS)
@@ -25,17 +25,3 @@ def test_declaring_the_difference_leads_to_what_is_wanted(wanted: Sets, declared
 def test_only_what_differs_is_declared(wanted: Sets, declared: Sets) -> None:
     for service, endpoints in to_declare(wanted, declared).items():
         assert endpoints != declared.get(service, frozenset())
-
-
-@given(SETS, SETS)
-def test_another_store_takes_no_service_away(listed: Sets, known: Sets) -> None:
-    found = believed(listed, known, is_same_store=False)
-
-    assert found.keys() == listed.keys() | known.keys()
-    assert {s: found[s] for s in listed} == listed
-    assert {s: found[s] for s in known if s not in listed} == {s: known[s] for s in known if s not in listed}
-
-
-@given(SETS, SETS)
-def test_the_same_store_is_believed(listed: Sets, known: Sets) -> None:
-    assert believed(listed, known, is_same_store=True) == listed

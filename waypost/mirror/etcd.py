@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 
 from waypost.client.connection import Backoff
 from waypost.client.registry.etcd.gateway import Compacted, EtcdGateway, EtcdStream, KeyValue, Listing
 from waypost.client.registry.etcd.layouts import UNREADABLE, Layout
 from waypost.client.registry.instance import Instance
 from waypost.errors import RegistryUnavailable
-from waypost.mirror.sets import NONE, Endpoints, believed
+from waypost.mirror.memory import Memory
+from waypost.mirror.sets import NONE, Endpoint, Endpoints
 from waypost.model.names import is_service
 
 _log = logging.getLogger(__name__)
@@ -20,11 +22,16 @@ Tell = Callable[[Mapping[str, Endpoints]], None]
 """Is told of the services that changed: their endpoints as they are now, none for one that is gone."""
 
 
+GRACE = timedelta(seconds=30)
+"""Owners notice within a third of their lease that they have to register anew; Kitex's is 60 s, ours 30 s."""
+
+
 class EtcdSource:
-    """See the module; one thread. `known` is what an earlier mirror has declared, and stays until etcd is heard of.
+    """See the module; one thread. `known` is what an earlier mirror has declared.
 
     An etcd without any service at all is not believed at the start when something is known: an empty one is sooner an
-    accident than the truth. From then on its cluster and revision tell whether it is the one it was.
+    accident than the truth. From then on its cluster and revision tell whether it is the one it was; if not,
+    `waypost.mirror.memory` says what stays.
     """
 
     def __init__(
@@ -34,16 +41,21 @@ class EtcdSource:
         tell: Tell,
         *,
         known: Mapping[str, Endpoints],
+        grace: timedelta = GRACE,
         backoff: Backoff | None = None,
     ) -> None:
         self._gateway = gateway
         self._layout = layout
         self._tell = tell
+        self._grace = grace
         self._backoff = backoff or Backoff()
-        self._known = dict(known)
+        self._told = dict(known)
+        self._memory = Memory()
         self._instances: dict[str, dict[str, Instance]] = {}
         self._cluster, self._revision = "", 0
         self._stream: EtcdStream | None = None
+        self._end_of_grace: threading.Timer | None = None
+        self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirroring etcd", daemon=True)
 
@@ -53,29 +65,47 @@ class EtcdSource:
     def close(self) -> None:
         """Return when the thread has ended."""
         self._closed.set()
+        with self._lock:
+            if self._end_of_grace is not None:
+                self._end_of_grace.cancel()
         if self._stream is not None:
             self._stream.close()
         if self._thread.is_alive():
             self._thread.join()
 
-    def look(self) -> bool:
-        """List everything once; return whether etcd was believed. Raises RegistryUnavailable."""
+    def look(self) -> None:
+        """List everything once. Raises RegistryUnavailable."""
         listing = self._gateway.list(self._layout.prefix)
         found: dict[str, dict[str, Instance]] = {}
         for service, id, instance in self._read(listing.found):
             if instance is not None:
                 found.setdefault(service, {})[id] = instance
-        sets = {service: called for service, those in found.items() if (called := _endpoints(those.values()))}
-        is_same = self._is_same_store(listing, has_any=bool(found))
-        before, self._known = self._known, believed(sets, self._known, is_same_store=is_same)
-        if not is_same:
-            kept = sorted(self._known.keys() - sets.keys())
-            _log.warning("etcd is emptied, older or another one: keeping %d services that it lacks", len(kept))
-        self._instances = found
-        self._cluster, self._revision = listing.cluster, listing.revision
-        changed = {s: self._known.get(s, NONE) for s in before.keys() | self._known.keys()}
-        self._tell({s: now for s, now in changed.items() if now != before.get(s, NONE)})
-        return is_same
+        with self._lock:
+            if not self._is_same_store(listing, has_any=bool(found)):
+                _log.warning("etcd is emptied, older or another one: those it lacks stay for a while")
+                self._doubt()
+            self._instances = found
+            for service in self._memory.has.keys() | found.keys():
+                self._memory.change(service, _endpoints(found.get(service, {}).values()))
+            self._cluster, self._revision = listing.cluster, listing.revision
+            self._say(self._told.keys() | self._memory.all().keys())
+
+    def _doubt(self) -> None:
+        if self._cluster:
+            self._memory.replaced()
+        else:
+            self._memory = Memory(self._told)
+        if self._end_of_grace is not None:
+            self._end_of_grace.cancel()
+        self._end_of_grace = threading.Timer(self._grace.total_seconds(), self._let_go)
+        self._end_of_grace.daemon = True
+        self._end_of_grace.start()
+
+    def _let_go(self) -> None:
+        with self._lock:
+            self._memory.end_grace()
+            if not self._closed.is_set():
+                self._say(self._told.keys() | self._memory.all().keys())
 
     def _run(self) -> None:
         has_listed = False
@@ -97,7 +127,7 @@ class EtcdSource:
 
     def _is_same_store(self, listing: Listing, *, has_any: bool) -> bool:
         if not self._cluster:
-            return has_any or not self._known
+            return has_any or not self._told
         return listing.cluster == self._cluster and listing.revision >= self._revision
 
     def _follow(self) -> bool:
@@ -110,30 +140,31 @@ class EtcdSource:
                 return False
             self._backoff.reset()
             if part.changes:
-                self._fold(part.changes)
+                with self._lock:
+                    self._fold(part.changes)
                 self._revision = max(change.revision for change in part.changes)
         raise RegistryUnavailable("a watch of etcd ended")
 
     def _fold(self, changes: Iterable[KeyValue]) -> None:
-        touched = set()
+        gone: dict[str, set[Endpoint]] = {}
         for service, id, instance in self._read(changes):
-            if instance is None and id not in self._instances.get(service, {}):
-                continue  # nobody we knew of: that says nothing of those that are kept
             those = self._instances.setdefault(service, {})
-            if instance is None:
-                del those[id]
-            else:
+            before = those.pop(id, None)
+            if instance is not None:
                 those[id] = instance
-            touched.add(service)
-        told = {}
-        for service in touched:
-            now = _endpoints(self._instances[service].values())
+            gone.setdefault(service, set()).update([] if before is None else [(before.address, before.port)])
+        for service, deleted in gone.items():
+            self._memory.change(service, _endpoints(self._instances[service].values()), deleted)
             if not self._instances[service]:
                 del self._instances[service]
-            if now != self._known.get(service, NONE):
-                self._known[service] = told[service] = now
-        if told:
-            self._tell(told)
+        self._say(gone)
+
+    def _say(self, services: Iterable[str]) -> None:
+        """Tell what differs from what was told."""
+        now = {service: self._memory.of(service) for service in services}
+        told = {service: those for service, those in now.items() if those != self._told.get(service, NONE)}
+        self._told.update(told)
+        self._tell(told)
 
     def _read(self, found: Iterable[KeyValue]) -> Iterable[tuple[str, str, Instance | None]]:
         """Yield service, id and instance; None: it is deleted, or cannot be read."""

@@ -6,7 +6,8 @@ go on from an old snapshot: who wants every change has to be told that some are 
 
 **An etcd that was emptied or put back to an older copy is not believed when it says that a service is gone.** Its
 revision is lower than one already seen, or its cluster another: then an empty list leaves the instances last known in
-place, marked stale, until somebody is registered there again.
+place, marked stale, until somebody is registered there again; and from then on those who are not stay for `grace`, as
+long as it takes them to notice that they have to register anew. Otherwise the first one back would get all calls.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from itertools import groupby
 
 from waypost.client.connection import Backoff
@@ -59,6 +61,7 @@ class Follower:
         service: str,
         *,
         after: ServiceSnapshot | None = None,
+        grace: timedelta = timedelta(seconds=30),
         backoff: Backoff | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -75,6 +78,11 @@ class Follower:
         self._is_same_store = False
         self._has_begun = False
         self._stream: EtcdStream | None = None
+        self._grace = grace
+        self._keeping = threading.Lock()
+        self._kept: dict[str, Instance] = {}
+        """Instances that another store had, and this one has not yet."""
+        self._end_of_grace: threading.Timer | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"etcd watch of {service}", daemon=True)
 
@@ -84,6 +92,8 @@ class Follower:
     def close(self) -> None:
         """Return when the thread has ended."""
         self._closed.set()
+        if self._end_of_grace is not None:
+            self._end_of_grace.cancel()
         if self._stream is not None:
             self._stream.close()
         if self._thread.is_alive():
@@ -131,10 +141,29 @@ class Follower:
             )  # fmt: skip
             self.feed.mark_stale(self._now_ms())
             self._closed.wait(self._backoff.next().total_seconds())
-        else:
+            return
+        with self._keeping:
+            before = {**self._kept, **known} if self._is_older(listing) else self._kept
+            self._kept = {id: instance for id, instance in before.items() if id not in found}
             self._cluster, self._revision = listing.cluster, listing.revision
-            self.feed.load(found, position_of(listing.cluster, listing.revision))
+            self.feed.load({**self._kept, **found}, position_of(listing.cluster, listing.revision))
             self._is_listed = self._is_same_store = True
+            if self._kept:
+                self.feed.mark_stale(self._now_ms())
+                if self._end_of_grace is None:
+                    self._end_of_grace = threading.Timer(self._grace.total_seconds(), self._let_go)
+                    self._end_of_grace.daemon = True
+                    self._end_of_grace.start()
+
+    def _let_go(self) -> None:
+        """Believe that those who have not come back are gone."""
+        with self._keeping:
+            gone, self._kept, self._end_of_grace = self._kept, {}, None
+            if gone and not self._closed.is_set():
+                _log.warning("%d instances of %s have not come back to etcd", len(gone), self._service)
+                self.feed.apply(dict.fromkeys(gone), position=position_of(self._cluster, self._revision))
+                if self._is_same_store:
+                    self.feed.mark_fresh()
 
     def _is_older(self, listing: Listing) -> bool:
         return listing.cluster != self._cluster or listing.revision < self._revision
@@ -161,11 +190,14 @@ class Follower:
         self._has_begun = True
         self._is_strict = self._is_strict and not part.changes
         # One revision at a time: a position must not lie in the middle of a transaction.
-        for revision, changes in groupby(part.changes, key=lambda change: change.revision):
-            self._revision = revision
-            found = decode_all(self._layout, self._service, changes)
-            self.feed.apply(found, position=position_of(self._cluster, revision))
-        self.feed.mark_fresh()
+        with self._keeping:
+            for revision, changes in groupby(part.changes, key=lambda change: change.revision):
+                self._revision = revision
+                found = decode_all(self._layout, self._service, changes)
+                self._kept = {id: instance for id, instance in self._kept.items() if id not in found}
+                self.feed.apply(found, position=position_of(self._cluster, revision))
+            if not self._kept:
+                self.feed.mark_fresh()
 
 
 def _parsed(service: str, position: str) -> tuple[str, int]:

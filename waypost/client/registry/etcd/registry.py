@@ -125,7 +125,14 @@ class EtcdRegistry(ServiceRegistry):
         return tuple(sorted(filter(is_service, names)))
 
     def watch(self, service: str, *, after: ServiceSnapshot | None = None) -> Watch:
-        follower = Follower(self._gateway, self._layout, checked_service(service), after=after, now_ms=self._now_ms)
+        follower = Follower(
+            self._gateway,
+            self._layout,
+            checked_service(service),
+            after=after,
+            grace=self._lease,
+            now_ms=self._now_ms,
+        )
         with self._lock:
             self._followers.add(follower)
         follower.start()
