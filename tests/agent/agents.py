@@ -12,13 +12,14 @@ import httpx
 from jsonschema import Draft202012Validator
 from starlette.types import ASGIApp
 
-from waypost.agent.application import Api, Rules, make_application
+from waypost.agent.application import Api, Rules
 from waypost.agent.lookups import Lookups
 from waypost.agent.metering import Meters
 from waypost.agent.openapi import DOCUMENT
 from waypost.agent.prober import Prober
 from waypost.agent.proxy import REPEATS, Proxy
 from waypost.agent.roster import Roster
+from waypost.agent.routing import make_application
 from waypost.agent.teller import Teller
 from waypost.client.connection import Backoff
 from waypost.client.draining import Drained

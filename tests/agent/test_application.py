@@ -12,9 +12,9 @@ import pytest
 from tests.agent.agents import Agent, an_agent, valid
 from tests.contracts.conftest import eventually
 from tests.gateway.backends import Backend
-from waypost.agent.application import routes
 from waypost.agent.lookups import MAX_SERVICES
 from waypost.agent.openapi import DOCUMENT
+from waypost.agent.routing import routes
 from waypost.agent.serve import leave
 from waypost.client.draining import Drained
 from waypost.client.registry.instance import Instance

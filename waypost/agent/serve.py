@@ -20,12 +20,13 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-from waypost.agent.application import Api, Rules, make_application, proxy_only, untold_of
+from waypost.agent.application import Api, Rules, untold_of
 from waypost.agent.lookups import Lookups
 from waypost.agent.metering import Meters
 from waypost.agent.prober import Prober
 from waypost.agent.proxy import REPEATS, Proxy
 from waypost.agent.roster import Roster
+from waypost.agent.routing import make_application, proxy_only
 from waypost.agent.state_file import only_agent, read_state
 from waypost.agent.teller import BATCH_FROM, Teller
 from waypost.agent.unix_socket import listen_unix
