@@ -195,6 +195,10 @@ class Position(NamedTuple):
         """Tell whether everything folded at `other` has been folded here."""
         return self.registry >= other.registry and self.leases >= other.leases
 
+    def on_the_way_to(self, goal: Position) -> Position:
+        """Return how much of `goal` is folded here: what goes beyond it brings nobody nearer."""
+        return Position(min(self.registry, goal.registry), min(self.leases, goal.leases))
+
     def __str__(self) -> str:
         return f"{self.registry.at}:{self.registry.partition}:{self.registry.offset}:{self.leases}"
 
