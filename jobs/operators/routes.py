@@ -131,6 +131,8 @@ class _Live:
     not_before: int = 0
     refusals: int = 0
     timer: int = 0
+    decided: int = 0
+    """Until when the gate has decided everything, by its own word; 0: it has not said so since the task began."""
     caught_up: Position | None = None
     give_up: int = 0
     settled: int = 0
@@ -219,7 +221,7 @@ class RouteFold(KeyedCoProcessFunction):
             self._refresh(fold.service, stats, ctx, now)
         else:
             if kind == DECIDED:
-                fold.decided(int(body))
+                live.decided = int(body)
             else:
                 for transition in decode_transitions(body):
                     fold.apply(transition, self._cause(transition))
@@ -551,7 +553,7 @@ class RouteFold(KeyedCoProcessFunction):
 
     def _caught_up(self, fold: ServiceFold, live: _Live, stored: StoredMeta, now: int) -> bool:
         """Tell whether the log has brought us to what the store shows, or nothing more is to be expected of it."""
-        position, goal = self._state.header.position, _position(stored)
+        position, goal = self._state.header.position.decided(live.decided), _position(stored)
         if not position.reaches(goal):
             way = position.on_the_way_to(goal)
             if way != live.caught_up:

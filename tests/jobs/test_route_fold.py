@@ -420,6 +420,23 @@ def test_a_lapse_that_is_not_told_again_is_waited_for_until_all_is_decided(world
     assert world.table() == {"p-1", "new"}
 
 
+def test_what_the_gate_said_of_its_progress_is_not_expected_of_a_job_without_state(world: World) -> None:
+    task = world.start()
+    event = world.register(task)
+    decided(task, A, world.clock.wall + 60 * SECOND)
+    task.run_for(SECOND)
+    other = world.register(task, instance="p-2")
+    task.run_for(SECOND)
+    written = len(world.store.written)
+
+    fresh = world.start(job=OTHER_JOB)
+    fold(fresh, event, other)
+    fresh.run_for(2 * SECOND)
+
+    assert len(world.store.written) == written + 1
+    assert world.store.written[-1].epoch > world.store.written[-2].epoch
+
+
 def test_records_beyond_what_the_store_shows_do_not_prolong_the_wait() -> None:
     world = World(catch_up_ms=20_000)
     task, gone = lapsed_and_deregistered(world)

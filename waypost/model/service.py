@@ -251,15 +251,6 @@ class ServiceFold:
             del pending.answers[:-MAX_ANSWERS]
         return verdict
 
-    def decided(self, until: int) -> None:
-        """Note that everything the gate has to say of ticks that end by `until` (epoch ms) is folded.
-
-        After a restore that may be less than what it said the first time: an instance is not told to have lapsed when
-        its deregistration, which came after that, is read before.
-        """
-        header = self._store.header
-        header.position = header.position._replace(leases=max(header.position.leases, until))
-
     def _apply_instance(self, event: InstanceEvent) -> tuple[Verdict, Iterable[str]]:
         if event.op is Op.UNPROTECT:
             return self._release(event)
