@@ -184,10 +184,17 @@ def _alone(data: Path, say: Say) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bridge(name: str) -> Iterator[None]:
-    """A bridge of our own instead of `docker0`, which another engine on this machine may be using."""
+    """A bridge of our own instead of `docker0`, which another engine on this machine may be using.
+
+    With a network of its own, too: left to itself dockerd takes one that a bridge without containers has already, such
+    as a killed run's, and what containers publish is then sent there.
+    """
     environ = {**os.environ, "PATH": _path_with_sbin()}
+    taken = run(["ip", "-4", "address"], environ=environ)
+    free = next(network for network in (f"10.213.{n}" for n in range(256)) if f"{network}." not in taken)
     run(["ip", "link", "add", "name", name, "type", "bridge"], environ=environ)
     try:
+        run(["ip", "address", "add", f"{free}.1/24", "dev", name], environ=environ)
         yield
     finally:
         run(["ip", "link", "delete", name], environ=environ)
