@@ -184,17 +184,10 @@ def _alone(data: Path, say: Say) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _bridge(name: str) -> Iterator[None]:
-    """A bridge of our own instead of `docker0`, which another engine on this machine may be using.
-
-    With a network of its own, too: left to itself dockerd takes one that a bridge without containers has already, such
-    as a killed run's, and what containers publish is then sent there.
-    """
+    """A bridge of our own instead of `docker0`, which another engine on this machine may be using."""
     environ = {**os.environ, "PATH": _path_with_sbin()}
-    taken = run(["ip", "-4", "address"], environ=environ)
-    free = next(network for network in (f"10.213.{n}" for n in range(256)) if f"{network}." not in taken)
     run(["ip", "link", "add", "name", name, "type", "bridge"], environ=environ)
     try:
-        run(["ip", "address", "add", f"{free}.1/24", "dev", name], environ=environ)
         yield
     finally:
         run(["ip", "link", "delete", name], environ=environ)
@@ -211,7 +204,11 @@ def _dockerd(dockerd: str, runtime: Path, data: Path, bridge: str) -> Iterator[E
     log = runtime / "dockerd.log"
     command = [dockerd, "--host", f"unix://{socket}", "--config-file", str(settings)]
     command += ["--data-root", str(data), "--exec-root", str(runtime / "exec"), "--pidfile", str(runtime / "pid")]
-    command += ["--bridge", bridge, "--shutdown-timeout", "10"]
+    # Left to itself dockerd takes a network that another bridge without containers has already, such as a killed run's,
+    # and what containers publish is then sent there. The one it took first it remembers.
+    (data / "network" / "files" / "local-kv.db").unlink(missing_ok=True)
+    pool = f"base=10.{200 + int(runtime.name[-2:], 16) % 50}.0.0/16,size=24"
+    command += ["--bridge", bridge, "--default-address-pool", pool, "--shutdown-timeout", "10"]
     # Asked to end when we die, even by kill -9: dockerd then takes its containers and containerd along.
     process = spawn(
         command, state_dir=runtime, log=log, environ={"PATH": _path_with_sbin()}, death_signal=signal.SIGTERM
