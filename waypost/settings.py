@@ -205,7 +205,7 @@ class Routes:
     catch_up_ms: int = _setting(
         180_000,
         "ms",
-        "after a restore, longest wait for the log to reach what the store shows: two default leases",
+        "after a restore, longest wait without coming nearer to what the store shows: two default leases",
         1_000,
     )
 

@@ -11,7 +11,7 @@ from pyflink.datastream.state import MapStateDescriptor
 
 from jobs.operators.keyed_state import BYTES, StateMap, StateValue
 from jobs.operators.meters import Meters
-from schemas.flink_types import LEASES
+from schemas.flink_types import DECIDED, LEASES
 from waypost.metrics import DAMPINGS, HELD, LAPSES, RENEWALS, SILENCE, TICK_LAG, TICKS, WAITING
 from waypost.model.brake import BrakeRules
 from waypost.model.damping import DampingRules, Flap
@@ -65,7 +65,15 @@ class LapseGate(KeyedProcessFunction):
 
     Rows wait in keyed state until their tick is complete. If a shard's row does not come within `lease.batch_grace_ms`
     (nobody sends its witness), the good news of the others passes; lapses keep waiting.
+
+    After a restore the route folds wait until they know as much as the store shows, and of lapses they know only what
+    they are told here. So each service is told once that everything until now is decided: when the ticks have come to
+    the time of the restart, for what the store shows is older. (A broker whose clock is behind ours delays that by as
+    much.) Who begins without state tells nobody: the lapses of all times are still to be found out.
     """
+
+    _TOLD_AT_ONCE = 64
+    """Services told with one row: a few ms, and 10,000 services within ten seconds."""
 
     def __init__(self, lease: Leases, brake: BrakeRules, damping: DampingRules) -> None:
         self._shards = lease.shards
@@ -85,6 +93,10 @@ class LapseGate(KeyedProcessFunction):
         )
         self._gate: Gate | None = None
         self._since: dict[int, int] = {}
+        self._restored = False
+        self._began = 0
+        self._told: set[ServiceKey] = set()
+        self._untold: list[ServiceKey] = []
         self._meters = Meters(runtime_context, DAMPINGS, HELD, LAPSES, RENEWALS, SILENCE, TICK_LAG, TICKS, WAITING)
 
     def _load(self) -> Gate:
@@ -99,6 +111,7 @@ class LapseGate(KeyedProcessFunction):
                 brake_rules=self._brake,
                 damping=self._damping,
             )
+            self._restored = self._gate.clock.last_tick > 0
             for blob in self._rows.values():
                 row = decode_row(bytes(blob))
                 self._gate.rows.setdefault(row.end, {})[row.shard] = row
@@ -106,6 +119,8 @@ class LapseGate(KeyedProcessFunction):
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         gate = self._load()
+        now = ctx.timer_service().current_processing_time()
+        self._began = self._began or now
         blob = bytes(value)
         row = decode_row(blob)
         before = set(gate.rows)
@@ -116,12 +131,13 @@ class LapseGate(KeyedProcessFunction):
             self._drop(end)
         if decisions:
             self._save(gate, decisions)
-            self._count(gate, decisions, ctx.timer_service().current_processing_time())
+            self._count(gate, decisions, now)
         if row.end in gate.rows and row.end not in self._since:
-            now = ctx.timer_service().current_processing_time()
             self._since[row.end] = now
             ctx.timer_service().register_processing_time_timer(now + self._grace_ms)
         yield from _batches(decisions)
+        if self._restored and gate.clock.last_tick >= self._began:
+            yield from self._decided(gate, look=bool(decisions))
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
         gate = self._load()
@@ -132,6 +148,15 @@ class LapseGate(KeyedProcessFunction):
                 yield from _batches(decisions)
                 self._drop(end)
                 self._save(gate, decisions)
+
+    def _decided(self, gate: Gate, *, look: bool) -> Iterator[Row]:
+        """Tell some services that have leases, and were not told yet, how far decisions have come."""
+        if look and not self._untold:
+            self._untold = [service for service in gate.live.keys() - self._told if not gate.defers(service)]
+            self._told.update(self._untold)
+        for service in self._untold[: self._TOLD_AT_ONCE]:
+            yield Row(str(service), DECIDED, str(gate.clock.last_tick).encode())
+        del self._untold[: self._TOLD_AT_ONCE]
 
     def _save(self, gate: Gate, decisions: list[Decision]) -> None:
         self._clock.set(gate.clock)

@@ -34,7 +34,7 @@ from jobs.operators.leased_table import LeasedTable
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import dead_letter
 from jobs.operators.slices import Slices
-from schemas.flink_types import REGISTRATIONS, WINDOW
+from schemas.flink_types import DECIDED, REGISTRATIONS, WINDOW
 from waypost.errors import DecodeError, FencedError, PublicationRefused, StoreUnavailable
 from waypost.metrics import (
     AUDIT_PARTS,
@@ -131,6 +131,8 @@ class _Live:
     not_before: int = 0
     refusals: int = 0
     timer: int = 0
+    decided: int = 0
+    """Until when the gate has decided everything, by its own word; 0: it has not said so since the task began."""
     caught_up: Position | None = None
     give_up: int = 0
     settled: int = 0
@@ -218,8 +220,11 @@ class RouteFold(KeyedCoProcessFunction):
             yield from self._conclude(service, fold, live, ctx, now)
             self._refresh(fold.service, stats, ctx, now)
         else:
-            for transition in decode_transitions(body):
-                fold.apply(transition, self._cause(transition))
+            if kind == DECIDED:
+                live.decided = int(body)
+            else:
+                for transition in decode_transitions(body):
+                    fold.apply(transition, self._cause(transition))
             yield from self._conclude(service, fold, live, ctx, now)
         self._save(service)
 
@@ -548,10 +553,11 @@ class RouteFold(KeyedCoProcessFunction):
 
     def _caught_up(self, fold: ServiceFold, live: _Live, stored: StoredMeta, now: int) -> bool:
         """Tell whether the log has brought us to what the store shows, or nothing more is to be expected of it."""
-        position = self._state.header.position
-        if not position.reaches(_position(stored)):
-            if position != live.caught_up:
-                live.caught_up, live.give_up = position, now + self._routes.catch_up_ms
+        position, goal = self._state.header.position.decided(live.decided), _position(stored)
+        if not position.reaches(goal):
+            way = position.on_the_way_to(goal)
+            if way != live.caught_up:
+                live.caught_up, live.give_up = way, now + self._routes.catch_up_ms
             live.settled = 0
             if now < live.give_up:
                 return False

@@ -204,7 +204,11 @@ def _dockerd(dockerd: str, runtime: Path, data: Path, bridge: str) -> Iterator[E
     log = runtime / "dockerd.log"
     command = [dockerd, "--host", f"unix://{socket}", "--config-file", str(settings)]
     command += ["--data-root", str(data), "--exec-root", str(runtime / "exec"), "--pidfile", str(runtime / "pid")]
-    command += ["--bridge", bridge, "--shutdown-timeout", "10"]
+    # Left to itself dockerd takes a network that another bridge without containers has already, such as a killed run's,
+    # and what containers publish is then sent there. The one it took first it remembers.
+    (data / "network" / "files" / "local-kv.db").unlink(missing_ok=True)
+    pool = f"base=10.{200 + int(runtime.name[-2:], 16) % 50}.0.0/16,size=24"
+    command += ["--bridge", bridge, "--default-address-pool", pool, "--shutdown-timeout", "10"]
     # Asked to end when we die, even by kill -9: dockerd then takes its containers and containerd along.
     process = spawn(
         command, state_dir=runtime, log=log, environ={"PATH": _path_with_sbin()}, death_signal=signal.SIGTERM

@@ -36,7 +36,7 @@ def test_a_service_as_traefik_reads_it() -> None:
 
     assert http == {
         "middlewares": {
-            "waypost-retry": {"retry": {"attempts": 3}},
+            "waypost-retry": {"retry": {"attempts": 8}},
             "payments.default_strip": {"stripPrefix": {"prefixes": ["/default/payments"]}},
         },
         "serversTransports": {"waypost": {"forwardingTimeouts": {"dialTimeout": "1s"}}},
@@ -80,7 +80,7 @@ def test_an_empty_pool_keeps_its_service() -> None:
 
 
 def test_with_no_service_at_all_something_is_left() -> None:
-    assert keys({})[traefik.sentinel(ROOT)] == "3"
+    assert keys({})[traefik.sentinel(ROOT)] == "8"
     assert set(json.loads(traefik.document([]))["http"]) == {"middlewares", "serversTransports"}
 
 

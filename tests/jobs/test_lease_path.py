@@ -13,9 +13,10 @@ from pyflink.common import Row
 
 from jobs.operators.gate import LapseGate
 from jobs.operators.leases import LeaseFold
+from schemas.flink_types import DECIDED, LEASES
 from tests.jobs.fakes import Checkpoint, Clock, Subtask
 from tests.jobs.world import JOB, REGISTRY
-from tests.model.events import T0, at, deregistered, registered
+from tests.model.events import SERVICE, T0, at, deregistered, registered
 from waypost.model.brake import BrakeRules
 from waypost.model.damping import DampingRules
 from waypost.model.events import InstanceEvent, LeaseTransition
@@ -36,9 +37,9 @@ SECONDS = 40
 class Task(Subtask):
     """An operator whose records have a key of their own, and leave as they are."""
 
-    def __init__(self, operator: Any, state: Checkpoint) -> None:
+    def __init__(self, operator: Any, state: Checkpoint, now: int = T0) -> None:
         self.left: list[Any] = []
-        super().__init__(operator, WriterId(JOB, 0), Clock(T0), state)
+        super().__init__(operator, WriterId(JOB, 0), Clock(now), state)
 
     def take(self, key: str, value: Any) -> list[Any]:
         self.key = key
@@ -51,23 +52,29 @@ class LeasePath:
 
     def __init__(self) -> None:
         self._leases, self._gate = Checkpoint(), Checkpoint()
+        self.decided: list[tuple[str, int]] = []
+        """Of which service the route fold was told that all is decided, and until when: seconds."""
         self.crash()
 
-    def crash(self) -> None:
-        """Begin anew from what was kept."""
+    def crash(self, second: float = 0) -> None:
+        """Begin anew from what was kept; it is `second` by the clock of the machine."""
         windows = WindowPlan(size_ms=10_000, buckets=2, tick_ms=1000)
         self._leases, self._gate = self._leases.copy(), self._gate.copy()
         self._lease_task = Task(LeaseFold(REGISTRY, SHARDS, windows), self._leases)
         gate = LapseGate(Leases(shards=SHARDS), BrakeRules(hold_ms=15_000), DampingRules())
-        self._gate_task = Task(gate, self._gate)
+        self._gate_task = Task(gate, self._gate, T0 + round(second * 1000))
 
     def take(self, row: Row) -> list[LeaseTransition]:
         """Fold one row of a shard, and return what the route fold is told because of it."""
         told = []
         for left in self._lease_task.take(str(row[0]), row):
             if isinstance(left, bytes):
-                for batch in self._gate_task.take("", left):
-                    told += decode_transitions(batch[2])
+                for service, kind, body in self._gate_task.take("", left):
+                    if kind == LEASES:
+                        told += decode_transitions(body)
+                    else:
+                        assert kind == DECIDED
+                        self.decided.append((service, (int(body) - T0) // 1000))
         return told
 
 
@@ -137,3 +144,35 @@ def test_one_crash_at_any_moment_changes_nothing(moment: int) -> None:
         if number == moment:
             crashing.crash()
         assert crashing.take(row) == plain.take(row), f"row {number}: {row}"
+
+
+def decided_after(crash: int, *, at_second: float) -> list[int]:
+    """Return the ticks of which the route fold is told that all until then is decided."""
+    path = LeasePath()
+    for row in log():
+        if row[1] == T0 + crash * 1000:
+            path.crash(at_second)
+            path.decided.clear()
+            crash = -1
+        path.take(row)
+    assert {service for service, _ in path.decided} <= {str(SERVICE)}
+    return [second for _, second in path.decided]
+
+
+def test_a_restored_gate_says_once_that_all_is_decided_until_its_restart() -> None:
+    assert decided_after(3, at_second=3) == [3]
+    assert decided_after(3, at_second=8.5) == [9]
+    assert decided_after(3, at_second=SECONDS) == [SECONDS]
+    assert decided_after(3, at_second=SECONDS + 0.1) == []
+
+
+def test_who_is_held_is_decided() -> None:
+    assert decided_after(21, at_second=21) == [21]
+
+
+def test_a_gate_without_state_says_nothing_of_the_lapses_of_all_times() -> None:
+    path = LeasePath()
+    for row in log():
+        path.take(row)
+
+    assert path.decided == []

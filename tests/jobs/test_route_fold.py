@@ -14,7 +14,7 @@ from pyflink.common import Row
 
 from jobs.operators import routes
 from tests.jobs.fakes import Checkpoint, Subtask, run_for
-from tests.jobs.world import HEARTBEAT, JOB, OTHER_JOB, REGISTRY, A, B, C, D, World, fold
+from tests.jobs.world import HEARTBEAT, JOB, OTHER_JOB, REGISTRY, A, B, C, D, World, decided, fold
 from tests.model.events import SECOND, T0, a_fact, a_set, deregistered, registered
 from waypost.errors import FencedError
 from waypost.model.events import InstanceEvent, LeaseFact
@@ -384,6 +384,75 @@ def test_log_that_ends_too_early_is_published_after_catch_up_ms_without_progress
     assert last.what.op is ChangeOp.SNAPSHOT
     assert last.what.revision == world.revision() > before
     assert world.table() == {"p-1", "q-0", "q-1"}
+
+
+def lapsed_and_deregistered(world: World) -> tuple[Subtask, InstanceEvent]:
+    """A restarted job whose checkpoint is older than a lapse and the deregistration after it; and the latter. With
+    that read first, the gate will never tell of the lapse again."""
+    task = world.start()
+    world.register(task)
+    dead = world.register(task, instance="dead")
+    task.run_for(SECOND)
+    checkpoint = task.state.copy()
+    task.run_for(SECOND)
+    fold(task, a_fact(LeaseFact.LAPSED, (world.clock.wall - T0) / 1000, dead.stamp, "dead", service=A))
+    task.run_for(100)
+    gone = deregistered(world.stamp(), "dead", service=A)
+    fold(task, gone)
+    task.run_for(SECOND)
+    assert world.table() == {"p-1"}
+    return restarted(world, task, checkpoint), gone
+
+
+def test_a_lapse_that_is_not_told_again_is_waited_for_until_all_is_decided(world: World) -> None:
+    task, gone = lapsed_and_deregistered(world)
+    fold(task, gone)
+    written = len(world.store.written)
+    world.register(task, instance="new")
+    task.run_for(30 * SECOND)
+    assert len(world.store.written) == written
+
+    decided(task, A, world.clock.wall)
+    task.run_for(SECOND)
+
+    [last] = world.store.written[written:]
+    assert last.what.op is ChangeOp.SNAPSHOT
+    assert world.table() == {"p-1", "new"}
+
+
+def test_what_the_gate_said_of_its_progress_is_not_expected_of_a_job_without_state(world: World) -> None:
+    task = world.start()
+    event = world.register(task)
+    decided(task, A, world.clock.wall + 60 * SECOND)
+    task.run_for(SECOND)
+    other = world.register(task, instance="p-2")
+    task.run_for(SECOND)
+    written = len(world.store.written)
+
+    fresh = world.start(job=OTHER_JOB)
+    fold(fresh, event, other)
+    fresh.run_for(2 * SECOND)
+
+    assert len(world.store.written) == written + 1
+    assert world.store.written[-1].epoch > world.store.written[-2].epoch
+
+
+def test_records_beyond_what_the_store_shows_do_not_prolong_the_wait() -> None:
+    world = World(catch_up_ms=20_000)
+    task, gone = lapsed_and_deregistered(world)
+    fold(task, gone)
+    written = len(world.store.written)
+
+    for number in range(19):
+        world.register(task, instance=f"new-{number}")
+        task.run_for(SECOND)
+    assert len(world.store.written) == written
+    for number in range(19, 22):
+        world.register(task, instance=f"new-{number}")
+        task.run_for(SECOND)
+
+    assert len(world.store.written) > written
+    assert world.table() == {"p-1", *(f"new-{number}" for number in range(22))}
 
 
 def test_fresh_job_over_a_full_store_waits_for_the_log(world: World) -> None:

@@ -6,7 +6,7 @@ import orjson
 from pyflink.common import Row
 
 from jobs.operators.routes import RouteFold
-from schemas.flink_types import LEASES, REGISTRATIONS
+from schemas.flink_types import DECIDED, LEASES, REGISTRATIONS
 from tests.jobs.fakes import Checkpoint, Clock, ProbedStore, Subtask
 from tests.model.events import T0, registered
 from waypost.model.events import InstanceEvent, LeaseTransition, SetEvent
@@ -77,3 +77,8 @@ def fold(task: Subtask, *events: InstanceEvent | SetEvent | LeaseTransition) -> 
         else:
             column = encode_entry("any", stamp, encode_registration(event).decode())
             task.process(Row(service, REGISTRATIONS, column.encode()))
+
+
+def decided(task: Subtask, service: ServiceKey, until: int) -> None:
+    """Say what the gate says when it has caught up."""
+    task.process(Row(str(service), DECIDED, str(until).encode()))

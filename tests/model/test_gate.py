@@ -9,7 +9,7 @@ import pytest
 from tests.model.events import SERVICE, T0, a_fact, at
 from waypost.model.brake import BrakeRules
 from waypost.model.events import LeaseFact, LeaseTransition, Target
-from waypost.model.gate import Clock, Decision, Gate, ShardTick
+from waypost.model.gate import Clock, Decision, Gate, Phase, ShardTick
 from waypost.model.lifecycle import Health
 from waypost.wire.fold_state import decode_clock, encode_clock
 from waypost.wire.transitions import decode_row, decode_waiting, encode_row, encode_waiting
@@ -203,6 +203,27 @@ def test_a_report_of_health_is_not_mistaken_for_a_renewal() -> None:
     tick(gate, 21, beats=(20.5,), renewals=[a_fact(LeaseFact.HEALTH, 20.5, 0, health=Health.PASS)])
 
     assert gate.deferred == 1
+
+
+def test_a_service_defers_while_one_of_its_lapses_waits_for_evidence() -> None:
+    gate = a_gate()
+    alive(gate, 0, 5)
+    tick(gate, 20, beats=(19.5,), lapses=[a_lapse(19.2)])  # ticks are missing
+    assert gate.defers(SERVICE)
+
+    alive(gate, 20, 31)
+
+    assert gate.waiting[Target(SERVICE, "p-1")].phase is not Phase.DEFERRED
+    assert not gate.defers(SERVICE)
+
+
+def test_a_service_whose_lapses_are_held_does_not_defer() -> None:
+    gate = a_gate()
+    alive(gate, 0, 20)
+    tick(gate, 21, beats=(20.5,), lapses=[a_lapse(20.2, instance=f"p-{n}") for n in range(4)])
+
+    assert gate.held == 4
+    assert not gate.defers(SERVICE)
 
 
 def test_the_newest_deferral_of_an_instance_replaces_the_older_one() -> None:

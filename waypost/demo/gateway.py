@@ -62,7 +62,7 @@ class Visits:
             "requests": observed.visits,
             "failed": len(failed),
             "cut_by_a_kill": len(cut),
-            "reasons": dict(Counter(visit.reason for visit in observed.failed_visits)),
+            "reasons": dict(Counter(f"{visit.service}: {visit.reason}" for visit in observed.failed_visits)),
         }
         return figures, [
             at_least(f"requests through {self.kind}", observed.visits, int(seconds * self.per_second / 2)),

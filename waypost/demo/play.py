@@ -209,15 +209,15 @@ def _figures(figures: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
     machine, calls, redis = result["machine"], figures["calls"], figures["redis"]
     yield f"{result['date']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
     yield f"build {result['build']}, script {result['script']}, seed {result['seed']}, {figures['seconds']} s"
-    reasons = ", ".join(f"{count} {reason}" for reason, count in calls["reasons"].items())
     yield (
         f"calls {calls['made']}, failed at first try {calls['failed_first_try']}"
-        f"{f' ({reasons})' if reasons else ''}, failed {calls['failed']}"
+        f"{_counted(calls['reasons'])}, failed {calls['failed']}"
     )
     if through := figures.get("gateway"):
         yield (
             f"requests through {through['kind']} {through['requests']}, failed {through['failed']}"
             f"{f', cut off by a SIGKILL {cut}' if (cut := through['cut_by_a_kill']) else ''}"
+            f"{_counted(through['reasons'])}"
         )
     yield (
         f"beats {redis['beats']}, entries in `changes` {redis['changes_entries']}, "
@@ -225,11 +225,16 @@ def _figures(figures: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def _counted(reasons: dict[str, int]) -> str:
+    counted = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    return f" ({counted})" if counted else ""
+
+
 def _invite(stack: Stack, state_dir: Path, script: Script) -> None:
     service = next(iter(script.cast.services))
     gateway = through = ""
     if stack.gateway != "none":
-        gateway = f"\n  {stack.gateway.capitalize():<7}{stack.gateway_url}, admin {stack.gateway_admin}"
+        gateway = f"\n  {stack.gateway.capitalize():<6} {stack.gateway_url}, admin {stack.gateway_admin}"
         through = f"\n  curl {stack.gateway_url}/{DEFAULT_NAMESPACE}/{service}/"
     where = "" if state_dir == DEFAULT_STATE_DIR.resolve() else f" --state-dir {state_dir}"
     print(f"""

@@ -119,6 +119,10 @@ class Brake:
         self._waiting[service] += n
         self.all_waiting += n
 
+    def waiting_of(self, service: ServiceKey) -> int:
+        """Return how many instances of a service stay in the table without a live lease."""
+        return self._waiting[service]
+
     def left(self, target: Target, at: int) -> None:
         """Note a lapse that passed, and may be taken back."""
         self._of_service.add(target, at)

@@ -172,6 +172,10 @@ class Gate:
         """How many instances the brake holds."""
         return sum(map(len, self._held.values()))
 
+    def defers(self, service: ServiceKey) -> bool:
+        """Tell whether lapses of a service wait for evidence."""
+        return self._brake.waiting_of(service) > len(self._held.get(service, ()))
+
     # -- input -----------------------------------------------------------------------------------------
 
     def offer(self, row: ShardTick) -> Iterator[Decision]:

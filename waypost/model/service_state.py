@@ -195,6 +195,16 @@ class Position(NamedTuple):
         """Tell whether everything folded at `other` has been folded here."""
         return self.registry >= other.registry and self.leases >= other.leases
 
+    def decided(self, until: int) -> Position:
+        """Return how far the fold has come when the gate has nothing more to say of ticks that end by `until` (epoch
+        ms). After a restore that may be less than it said the first time: no lapse is told of an instance whose
+        deregistration, which came after it, is read before."""
+        return self._replace(leases=max(self.leases, until))
+
+    def on_the_way_to(self, goal: Position) -> Position:
+        """Return how much of `goal` is folded here: what goes beyond it brings nobody nearer."""
+        return Position(min(self.registry, goal.registry), min(self.leases, goal.leases))
+
     def __str__(self) -> str:
         return f"{self.registry.at}:{self.registry.partition}:{self.registry.offset}:{self.leases}"
 

@@ -50,11 +50,11 @@ def main() -> int:
         with Arena(STATE, Random(asked.seed), long=not asked.short, say=say) as arena:
             say("the canary lives")
             for fault in _order(faults, arena.random, until=began + seconds):
-                say(f"begins: {fault.__doc__}")
+                say(f"begins: {(fault.__doc__ or fault.__name__).splitlines()[0]}")
                 outcomes.append(arena.strike(fault))
                 say(str(outcomes[-1]))
     except AssertionError as error:
-        say(f"not as promised: {error}")
+        say("\n".join([f"not as promised: {error}", *getattr(error, "__notes__", [])]))
         say(f"the cluster is left as it is, in {STATE}; the same faults again: --seed {asked.seed}")
         return 1
     print(_table(outcomes))

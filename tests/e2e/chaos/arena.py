@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from tests.e2e.chaos.canary import Canary
 from tests.e2e.chaos.churn import Churn
 from tests.e2e.chaos.faults import RECOVERY_S, Fault
 from tests.e2e.log_writer import LogWriter
-from tests.e2e.tables import Tables, eventually
+from tests.e2e.tables import PREFIX, Tables, eventually
 from tests.e2e.test_route_job import restarts
 from waypost.flink.rest import FlinkRest, FlinkUnavailable
 from waypost.flink.submission import Snapshots
@@ -62,6 +63,7 @@ class Arena:
         self, state_dir: Path, random: Random, *, long: bool = False, say: Callable[[str], None] = lambda _: None
     ) -> None:
         self.state_dir, self.random, self.say = state_dir, random, say
+        self.broken_by = ""
         self._long = long
 
     def __enter__(self) -> Arena:
@@ -82,7 +84,19 @@ class Arena:
         self._undo.close()
 
     def strike(self, fault: Fault) -> Outcome:
-        """Let a fault happen and its recovery; raises AssertionError for whatever is not as promised."""
+        """Let a fault happen and its recovery; raises AssertionError for whatever is not as promised.
+
+        After that nothing can be said of further faults: each raises at once.
+        """
+        assert not self.broken_by, f"nothing can be said after {self.broken_by}"
+        try:
+            return self._struck(fault)
+        except BaseException as error:
+            self.broken_by = fault.__name__
+            error.add_note(self._last_words())
+            raise
+
+    def _struck(self, fault: Fault) -> Outcome:
         calls, failed = self.canary.calls, self.canary.failed_calls
         self.churn.begin()
         self.canary.until_deaths(1, RECOVERY_S)
@@ -106,6 +120,16 @@ class Arena:
             calls=self.canary.calls - calls,
             failed_calls=self.canary.failed_calls - failed,
         )
+
+    def _last_words(self) -> str:
+        """Return what a reader of a failure needs: the directory is gone then."""
+        events = (self.state_dir / "events.jsonl").read_text().splitlines()
+        told = [f"{e['at']:.1f} {e['part']} {e['what']} {e['detail']}" for e in map(json.loads, events[-40:])]
+        with contextlib.suppress(redis.RedisError):
+            key = f"{PREFIX}{{default/canary}}"
+            told += [f"meta {self.tables.redis.hgetall(f'{key}:meta')}"]
+            told += [f"{name} {text}" for name, text in self.tables.redis.hgetall(f"{key}:instances").items()]
+        return "\n".join([f"now {time.time():.1f}, wrongs {self.canary.wrongs}", self.canary.story(), *told])
 
     def _until_right(self) -> None:
         deadline = time.monotonic() + RECOVERY_S

@@ -177,12 +177,12 @@ class Canary:
                 gone = [life for life in self.lives.values() if life.died is not None or life.deregistered]
                 return all(life.joined for life in living) and not any(life.joined and not life.left for life in gone)
 
-        self._within(within_s, well, lambda: f"the canary's table is not as its instances: {self._story()}")
+        self._within(within_s, well, lambda: f"the canary's table is not as its instances: {self.story()}")
 
     def until_deaths(self, more: int, within_s: float) -> None:
         """Return when so many more instances have died and left."""
         goal = self.deaths + more
-        self._within(within_s, lambda: self.deaths >= goal, lambda: f"nobody leaves: {self._story()}")
+        self._within(within_s, lambda: self.deaths >= goal, lambda: f"nobody leaves: {self.story()}")
 
     def _within(self, within_s: float, holds: Callable[[], bool], why_not: Callable[[], str]) -> None:
         deadline = time.monotonic() + within_s
@@ -190,10 +190,17 @@ class Canary:
             assert time.monotonic() < deadline, f"after {within_s:.0f} s {why_not()}"
             self._stopped.wait(0.1)
 
-    def _story(self) -> str:
-        return ", ".join(
-            f"{life.name} joined={life.joined} died={life.died} left={life.left}" for life in self.lives.values()
-        )
+    def story(self) -> str:
+        """Return what is known of each instance, in words."""
+        now = time.monotonic()
+
+        def told(life: Life) -> str:
+            times = (("joined", life.joined), ("died", life.died), ("left", life.left))
+            happened = [f"{what} {now - at:.1f} s ago" for what, at in times if at is not None]
+            return f"{life.name} " + ", ".join(happened + ["deregistered"] * life.deregistered)
+
+        with self._lock:
+            return "; ".join(told(life) for life in self.lives.values())
 
     # --- its life ---------------------------------------------------------------------------------
 

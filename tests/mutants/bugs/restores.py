@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants.mutant import Mutant
 
 GATE = "jobs/operators/gate.py"
+ROUTES = "jobs/operators/routes.py"
 LEASES = "jobs/operators/leases.py"
 CRASHES = ("tests/jobs/test_lease_path.py::test_a_crash_between_any_two_records_changes_nothing",)
 
@@ -48,5 +49,23 @@ BUGS = (
         text="        elif result.renewed or partials:\n            self._save_beats(leases)\n",
         instead="",
         found_by=CRASHES,
+    ),
+    Mutant(
+        name="nobody-says-that-all-is-decided",
+        harm="A replay in which a deregistration hides a lapse: the table stands still for minutes.",
+        file=GATE,
+        text="            yield from self._decided(gate, look=bool(decisions))\n",
+        instead="            pass\n",
+        found_by=(
+            "tests/jobs/test_lease_path.py::test_a_restored_gate_says_once_that_all_is_decided_until_its_restart",
+        ),
+    ),
+    Mutant(
+        name="any-record-prolongs-the-wait",
+        harm="The same, and the service always has news: its table stands still for good.",
+        file=ROUTES,
+        text="            way = position.on_the_way_to(goal)\n",
+        instead="            way = position\n",
+        found_by=("tests/jobs/test_route_fold.py::test_records_beyond_what_the_store_shows_do_not_prolong_the_wait",),
     ),
 )
