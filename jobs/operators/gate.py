@@ -66,12 +66,16 @@ class LapseGate(KeyedProcessFunction):
     Rows wait in keyed state until their tick is complete. If a shard's row does not come within `lease.batch_grace_ms`
     (nobody sends its witness), the good news of the others passes; lapses keep waiting.
 
-    After a restore the route folds wait until they know as much as the store shows, and of lapses they know only what
-    they are told here. So each service is told once that everything until now is decided: when the ticks have come to
-    the time of the restart, for what the store shows is older. (A broker whose clock is behind ours delays that by as
-    much.) Who begins without state tells nobody: the lapses of all times are still to be found out.
+    Who writes the tables anew, after a restore or in the place of another job, waits until it knows as much as the
+    store shows, and of lapses the route folds know only what they are told here. So each service is told twice a minute
+    that everything until now is decided: for the first time when the ticks have come to the time of the restart, for
+    what the store shows is older. (A broker whose clock is behind ours delays that by as much.) Who began without state
+    waits longer, for the lapses of all times are still to be found out.
     """
 
+    _TELL_EACH_MS = 30_000
+    _WITHOUT_STATE_MS = 180_000
+    """As `routes.catch_up_ms`: two default leases."""
     _TOLD_AT_ONCE = 64
     """Services told with one row: a few ms, and 10,000 services within ten seconds."""
 
@@ -94,8 +98,7 @@ class LapseGate(KeyedProcessFunction):
         self._gate: Gate | None = None
         self._since: dict[int, int] = {}
         self._restored = False
-        self._began = 0
-        self._told: set[ServiceKey] = set()
+        self._tell_at = 0
         self._untold: list[ServiceKey] = []
         self._meters = Meters(runtime_context, DAMPINGS, HELD, LAPSES, RENEWALS, SILENCE, TICK_LAG, TICKS, WAITING)
 
@@ -120,7 +123,7 @@ class LapseGate(KeyedProcessFunction):
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
         gate = self._load()
         now = ctx.timer_service().current_processing_time()
-        self._began = self._began or now
+        self._tell_at = self._tell_at or now + (0 if self._restored else self._WITHOUT_STATE_MS)
         blob = bytes(value)
         row = decode_row(blob)
         before = set(gate.rows)
@@ -136,8 +139,7 @@ class LapseGate(KeyedProcessFunction):
             self._since[row.end] = now
             ctx.timer_service().register_processing_time_timer(now + self._grace_ms)
         yield from _batches(decisions)
-        if self._restored and gate.clock.last_tick >= self._began:
-            yield from self._decided(gate, look=bool(decisions))
+        yield from self._decided(gate)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
         gate = self._load()
@@ -149,11 +151,11 @@ class LapseGate(KeyedProcessFunction):
                 self._drop(end)
                 self._save(gate, decisions)
 
-    def _decided(self, gate: Gate, *, look: bool) -> Iterator[Row]:
-        """Tell some services that have leases, and were not told yet, how far decisions have come."""
-        if look and not self._untold:
-            self._untold = [service for service in gate.live.keys() - self._told if not gate.defers(service)]
-            self._told.update(self._untold)
+    def _decided(self, gate: Gate) -> Iterator[Row]:
+        """Tell some of the services that have leases how far decisions have come."""
+        if gate.clock.last_tick >= self._tell_at:
+            self._tell_at = gate.clock.last_tick + self._TELL_EACH_MS
+            self._untold = [service for service in gate.live if not gate.defers(service)]
         for service in self._untold[: self._TOLD_AT_ONCE]:
             yield Row(str(service), DECIDED, str(gate.clock.last_tick).encode())
         del self._untold[: self._TOLD_AT_ONCE]

@@ -213,6 +213,9 @@ class RouteFold(KeyedCoProcessFunction):
         if kind == REGISTRATIONS:
             yield from self._register(service, body.decode(), ctx)
             return
+        if kind == DECIDED and (known := self._live.get(service)) is not None and known.in_sync:
+            known.decided = int(body)  # in case the tables have to be compared later
+            return
         now = ctx.timer_service().current_processing_time()
         fold, live = self._turn(service, ctx)
         if kind == WINDOW:

@@ -79,7 +79,13 @@ def test_a_service_counts_from_its_first_answer_on() -> None:
 
 @pytest.mark.parametrize(
     ("began", "at", "service", "failed"),
-    [(1.0, 3.0, "orders", 0), (1.0, 1.9, "orders", 1), (2.1, 3.0, "orders", 1), (1.0, 3.0, "users", 1)],
+    [
+        (1.0, 3.0, "orders", 0),
+        (2.1, 3.0, "orders", 0),
+        (1.0, 1.9, "orders", 1),
+        (2.6, 3.0, "orders", 1),
+        (1.0, 3.0, "users", 1),
+    ],
 )
 def test_only_a_request_under_way_at_a_kill_is_excused(began: float, at: float, service: str, failed: int) -> None:
     observed = Observed()

@@ -159,9 +159,9 @@ def decided_after(crash: int, *, at_second: float) -> list[int]:
     return [second for _, second in path.decided]
 
 
-def test_a_restored_gate_says_once_that_all_is_decided_until_its_restart() -> None:
-    assert decided_after(3, at_second=3) == [3]
-    assert decided_after(3, at_second=8.5) == [9]
+def test_a_restored_gate_says_that_all_is_decided_until_its_restart_and_again_each_half_minute() -> None:
+    assert decided_after(3, at_second=3) == [3, 33]
+    assert decided_after(3, at_second=8.5) == [9, 39]
     assert decided_after(3, at_second=SECONDS) == [SECONDS]
     assert decided_after(3, at_second=SECONDS + 0.1) == []
 

@@ -16,6 +16,8 @@ from waypost.demo.worker import Worker
 from waypost.local.process import TAG
 
 VISITOR = "visitor"
+_NOTICED_S = 0.5
+"""Within this a gateway on a busy machine has seen that connections were closed."""
 
 
 @dataclass(kw_only=True)
@@ -70,9 +72,12 @@ class Visits:
         ]
 
     def _was_cut(self, visit: FailedVisit) -> bool:
-        """Tell whether the instance that served it was killed meanwhile. No gateway may ask another one again then: who
-        knows what the first one has done already."""
+        """Tell whether the instance that served it was killed meanwhile, or so shortly before that the gateway still
+        held a connection to it. No gateway may ask another one again then: who knows what the first one has done
+        already."""
         return any(
-            member.service == visit.service and member.killed is not None and visit.began <= member.killed <= visit.at
+            member.service == visit.service
+            and member.killed is not None
+            and visit.began - _NOTICED_S <= member.killed <= visit.at
             for member in list(self.observed.members.values())
         )

@@ -54,11 +54,9 @@ BUGS = (
         name="nobody-says-that-all-is-decided",
         harm="A replay in which a deregistration hides a lapse: the table stands still for minutes.",
         file=GATE,
-        text="            yield from self._decided(gate, look=bool(decisions))\n",
-        instead="            pass\n",
-        found_by=(
-            "tests/jobs/test_lease_path.py::test_a_restored_gate_says_once_that_all_is_decided_until_its_restart",
-        ),
+        text="        yield from self._decided(gate)\n",
+        instead="",
+        found_by=("tests/jobs/test_lease_path.py::test_who_is_held_is_decided",),
     ),
     Mutant(
         name="any-record-prolongs-the-wait",

@@ -12,7 +12,7 @@ BUGS = (
         name="published-before-caught-up",
         harm="A job restored from an old checkpoint shows every gateway the tables of that time.",
         file=ROUTES,
-        text="if not position.reaches(_position(stored)):",
+        text="if not position.reaches(goal):",
         instead="if False:",
         found_by=(OF_ROUTES + "test_restart_behind_the_store_publishes_nothing_before_the_log_reached_it",),
     ),
