@@ -25,8 +25,8 @@ ROUTE_INPUT = Types.ROW_NAMED(
 )
 """Something the route fold of `service` must fold. `kind` REGISTRATIONS: `body` is a column of records of the registry
 topic (`waypost.wire.glue`). `kind` LEASES: `body` is a batch of lease transitions. `kind` WINDOW: `body` is what beats
-said in a window.
-`kind` DECIDED: `body` is the end of a tick, in digits: of every lapse until then the fold was told."""
+said in a window. `kind` DECIDED: `body` is the end of a tick, in digits: of every lapse until then the fold was
+told."""
 
 REGISTRATIONS = "registrations"
 LEASES = "leases"

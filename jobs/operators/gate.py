@@ -97,12 +97,11 @@ class LapseGate(KeyedProcessFunction):
         )
         self._gate: Gate | None = None
         self._since: dict[int, int] = {}
-        self._restored = False
         self._tell_at = 0
         self._untold: list[ServiceKey] = []
         self._meters = Meters(runtime_context, DAMPINGS, HELD, LAPSES, RENEWALS, SILENCE, TICK_LAG, TICKS, WAITING)
 
-    def _load(self) -> Gate:
+    def _load(self, ctx: KeyedProcessFunction.Context) -> Gate:
         if self._gate is None:
             self._gate = Gate(
                 self._shards,
@@ -114,16 +113,15 @@ class LapseGate(KeyedProcessFunction):
                 brake_rules=self._brake,
                 damping=self._damping,
             )
-            self._restored = self._gate.clock.last_tick > 0
+            restored = self._gate.clock.last_tick > 0
+            self._tell_at = ctx.timer_service().current_processing_time() + (0 if restored else self._WITHOUT_STATE_MS)
             for blob in self._rows.values():
                 row = decode_row(bytes(blob))
                 self._gate.rows.setdefault(row.end, {})[row.shard] = row
         return self._gate
 
     def process_element(self, value: bytes, ctx: KeyedProcessFunction.Context) -> Iterator[Row]:
-        gate = self._load()
-        now = ctx.timer_service().current_processing_time()
-        self._tell_at = self._tell_at or now + (0 if self._restored else self._WITHOUT_STATE_MS)
+        gate = self._load(ctx)
         blob = bytes(value)
         row = decode_row(blob)
         before = set(gate.rows)
@@ -134,15 +132,16 @@ class LapseGate(KeyedProcessFunction):
             self._drop(end)
         if decisions:
             self._save(gate, decisions)
-            self._count(gate, decisions, now)
+            self._count(gate, decisions, ctx.timer_service().current_processing_time())
         if row.end in gate.rows and row.end not in self._since:
+            now = ctx.timer_service().current_processing_time()
             self._since[row.end] = now
             ctx.timer_service().register_processing_time_timer(now + self._grace_ms)
         yield from _batches(decisions)
         yield from self._decided(gate)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[Row]:
-        gate = self._load()
+        gate = self._load(ctx)
         for end in sorted(gate.rows):
             if self._since.setdefault(end, timestamp - self._grace_ms) + self._grace_ms <= timestamp:
                 decisions = list(gate.release(end))

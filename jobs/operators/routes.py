@@ -213,8 +213,8 @@ class RouteFold(KeyedCoProcessFunction):
         if kind == REGISTRATIONS:
             yield from self._register(service, body.decode(), ctx)
             return
-        if kind == DECIDED and (known := self._live.get(service)) is not None and known.in_sync:
-            known.decided = int(body)  # in case the tables have to be compared later
+        if kind == DECIDED:
+            yield from self._note_decided(service, int(body), ctx)
             return
         now = ctx.timer_service().current_processing_time()
         fold, live = self._turn(service, ctx)
@@ -223,12 +223,20 @@ class RouteFold(KeyedCoProcessFunction):
             yield from self._conclude(service, fold, live, ctx, now)
             self._refresh(fold.service, stats, ctx, now)
         else:
-            if kind == DECIDED:
-                live.decided = int(body)
-            else:
-                for transition in decode_transitions(body):
-                    fold.apply(transition, self._cause(transition))
+            for transition in decode_transitions(body):
+                fold.apply(transition, self._cause(transition))
             yield from self._conclude(service, fold, live, ctx, now)
+        self._save(service)
+
+    def _note_decided(self, service: str, until: int, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        """Note how far the gate has decided. Only a service that is being compared with the store waits for that."""
+        known = self._live.get(service)
+        if known is not None and known.in_sync:
+            known.decided = until
+            return
+        fold, live = self._turn(service, ctx)
+        live.decided = until
+        yield from self._conclude(service, fold, live, ctx, ctx.timer_service().current_processing_time())
         self._save(service)
 
     def _register(self, service: str, column: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:

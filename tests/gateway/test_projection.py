@@ -73,7 +73,7 @@ def test_what_is_stored_is_the_projection_and_follows_it(start: Any, client: Any
     feed.become({})
     eventually(lambda: keys(client) == wanted(feed))
 
-    assert keys(client)[traefik.sentinel(ROOT)] == str(traefik.TRIES)
+    assert keys(client)[traefik.sentinel(ROOT)] == "8"
 
 
 def test_only_differences_are_written(start: Any, client: Any) -> None:
@@ -98,7 +98,7 @@ def test_only_differences_are_written(start: Any, client: Any) -> None:
 
 
 def test_nothing_is_written_before_there_are_tables(start: Any, client: Any) -> None:
-    client.set(traefik.sentinel(ROOT), str(traefik.TRIES))
+    client.set(traefik.sentinel(ROOT), "8")
     client.set(f"{SERVERS}/10.0.0.1:1/url", "http://10.0.0.1:1")
     feed = FixedFeed()
     start(feed)

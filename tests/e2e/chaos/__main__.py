@@ -54,7 +54,7 @@ def main() -> int:
                 outcomes.append(arena.strike(fault))
                 say(str(outcomes[-1]))
     except AssertionError as error:
-        say("\n".join([f"not as promised: {error}", *getattr(error, "__notes__", [])]))
+        say(f"not as promised: {error}")
         say(f"the cluster is left as it is, in {STATE}; the same faults again: --seed {asked.seed}")
         return 1
     print(_table(outcomes))

@@ -17,12 +17,13 @@ from typing import TypeVar
 
 import redis
 
-from tests.e2e.chaos.canary import Canary
+from tests.e2e.chaos.canary import SERVICE, Canary
 from tests.e2e.chaos.churn import Churn
 from tests.e2e.chaos.faults import RECOVERY_S, Fault
 from tests.e2e.log_writer import LogWriter
-from tests.e2e.tables import PREFIX, Tables, eventually
+from tests.e2e.tables import Tables, eventually
 from tests.e2e.test_route_job import restarts
+from waypost.client.keys import Keys
 from waypost.flink.rest import FlinkRest, FlinkUnavailable
 from waypost.flink.submission import Snapshots
 from waypost.local.flink import Flink
@@ -91,9 +92,9 @@ class Arena:
         assert not self.broken_by, f"nothing can be said after {self.broken_by}"
         try:
             return self._struck(fault)
-        except BaseException as error:
+        except BaseException:
             self.broken_by = fault.__name__
-            error.add_note(self._last_words())
+            print(self._last_words(), flush=True)
             raise
 
     def _struck(self, fault: Fault) -> Outcome:
@@ -126,9 +127,9 @@ class Arena:
         events = (self.state_dir / "events.jsonl").read_text().splitlines()
         told = [f"{e['at']:.1f} {e['part']} {e['what']} {e['detail']}" for e in map(json.loads, events[-40:])]
         with contextlib.suppress(redis.RedisError):
-            key = f"{PREFIX}{{default/canary}}"
-            told += [f"meta {self.tables.redis.hgetall(f'{key}:meta')}"]
-            told += [f"{name} {text}" for name, text in self.tables.redis.hgetall(f"{key}:instances").items()]
+            keys = Keys()
+            told += [f"meta {self.tables.redis.hgetall(keys.meta(SERVICE))}"]
+            told += [f"{name} {text}" for name, text in self.tables.redis.hgetall(keys.instances(SERVICE)).items()]
         return "\n".join([f"now {time.time():.1f}, wrongs {self.canary.wrongs}", self.canary.story(), *told])
 
     def _until_right(self) -> None:
