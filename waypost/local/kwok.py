@@ -22,6 +22,7 @@ HANDS_OFF = (KUBELET_LABEL, "off")
 """Annotation of a pod: its status is the test's, kwok only removes it when it is deleted. (A crashing pod, say.)"""
 STAGES = Path(__file__).with_name("kwok_stages.yaml")
 _POD_NETWORK = "10.64.0.1/16"
+_NODE_ADDRESS = "10.63.0.1"  # one for all: nobody is there to be reached
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Kwok:
             # A lease is renewed after a quarter of its duration: five times within the patience of the control plane.
             f"--node-lease-duration-seconds={max(1, self.node_monitor_grace_s * 4 // 5)}",
             f"--cidr={_POD_NETWORK}",
+            f"--node-ip={_NODE_ADDRESS}",
             f"--server-address={LOOPBACK}:{self.port}",
         ]
 
