@@ -36,12 +36,9 @@ _UNUSED_CONTROLLERS = (
     "certificatesigningrequest-approving-controller",
     "certificatesigningrequest-cleaner-controller",
     "certificatesigningrequest-signing-controller",
-    "cloud-node-lifecycle-controller",
     "node-ipam-controller",
-    "node-route-controller",
     "persistentvolume-attach-detach-controller",
     "persistentvolume-expander-controller",
-    "service-lb-controller",
 )
 # Clients limit themselves to 20 requests/s; with hundreds of pods that would be what a test waits for.
 _CLIENT_LIMITS = ["--kube-api-qps=200", "--kube-api-burst=400"]
