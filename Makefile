@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup containers monitoring readers kubernetes demo up down status job-zip submit test test-fast compose-up compose-down compose-test lint bench-quick lock ci clean
+.PHONY: help setup containers monitoring readers kubernetes demo up down status job-zip submit test test-fast compose-up compose-down compose-test lint chaos bench-quick lock ci clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ lint: setup  ## ruff, mypy, import-linter
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+chaos: setup  ## faults at random for half an hour, a canary among them; ARGS="--hours 8 --seed 7"
+	@$(BIN)/python -m tests.e2e.chaos $(ARGS)
 
 bench-quick: setup  ## measure: latency, beats/s, cold start, recovery, a peer; under ten minutes, on a quiet machine
 	@scripts/bench.sh

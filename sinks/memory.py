@@ -20,6 +20,7 @@ from waypost.model.fencing import (
     NotOpen,
     Opened,
     Outcome,
+    Sight,
     StoredMeta,
     TablePart,
     WriterId,
@@ -61,6 +62,7 @@ class MemoryRouteStore:
         self._epoch = 0
         self._last_epoch = 0
         self._generation: str | None = None
+        self._signs = 0
 
     def wipe(self) -> None:
         """Forget everything, also who writes. Only the object itself still knows its last epoch."""
@@ -68,7 +70,7 @@ class MemoryRouteStore:
             self.services.clear()
             self.changes.clear()
             self._owner = None
-            self._epoch = 0
+            self._epoch = self._signs = 0
             self._generation = None
 
     def open(self, writer: WriterId, now_ms: int, above: int = 0) -> Opened | Fenced:
@@ -84,10 +86,12 @@ class MemoryRouteStore:
                 self._generation = f"life-{next(_lives)}"
             return Opened(self._epoch, self._generation)
 
-    def generation(self) -> str | None:
+    def look(self, epoch: int = 0) -> Sight:
         with self._lock:
             self._require_available()
-            return self._generation
+            if self._owner is not None and epoch == self._epoch:
+                self._signs += 1
+            return Sight(self._generation, self._epoch, self._signs)
 
     def meta(self, service: ServiceKey) -> StoredMeta | None:
         with self._lock:

@@ -28,6 +28,7 @@ from waypost.model.fencing import (
     NotOpen,
     Opened,
     Outcome,
+    Sight,
     StoredMeta,
     TablePart,
     WriterId,
@@ -72,6 +73,7 @@ class _Script:
             return client.eval(self._source, len(keys), *keys, *arguments)  # type: ignore[arg-type]
 
 
+_LOOK = _Script("look")
 _OPEN = _Script("open")
 _PUBLISH = _Script("publish")
 _PART = _Script("part")
@@ -112,12 +114,11 @@ class RedisRouteStore:
         self._last_epoch = max(self._last_epoch, int(reply[1]))
         return Opened(int(reply[1]), reply[2])
 
-    def generation(self) -> str | None:
-        try:
-            name = self._redis.get(self._keys.generation)
-        except (RedisError, OSError) as error:
-            raise _unavailable("reading the store's generation", error) from error
-        return None if name is None else text(name)
+    def look(self, epoch: int = 0) -> Sight:
+        name, owner, signs = self._run(
+            "looking at the store", _LOOK, [self._keys.epoch, self._keys.generation], [epoch]
+        )
+        return Sight(name or None, int(owner), int(signs))
 
     def meta(self, service: ServiceKey) -> StoredMeta | None:
         try:

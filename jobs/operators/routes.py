@@ -59,6 +59,7 @@ from waypost.model.fencing import (
     NotOpen,
     Opened,
     RouteStore,
+    Sight,
     StoredMeta,
     WriterId,
     Written,
@@ -79,8 +80,12 @@ from waypost.wire.transitions import decode_transitions
 
 log = logging.getLogger(__name__)
 
-_GENERATION_CHECK_MS = 100
-"""How often the store is asked at most whether it was wiped; one question for all services of the subtask."""
+_LOOK_MS = 100
+"""How often the store is looked at, at most, for a wipe or another owner; one look for all services of the subtask."""
+
+_SILENT_OWNERS = 6
+"""After so many of our own looks (one per `audit_ms`, as the owner's) without a sign of another job's life the tables
+are ours again. Longer than a short trouble of the owner's network; if it lives after all, it is the passive one."""
 
 _ANSWER_MS = 60_000
 """Records older than this are not answered: whoever asked has given up long ago."""
@@ -171,7 +176,9 @@ class RouteFold(KeyedCoProcessFunction):
         self._opened: Opened | None = None
         self._announced = 0
         self._passive = False
-        self._checked = 0
+        self._owner: tuple[Sight, int] | None = None
+        """While passive: the newest sign of the owner's life, and when it was new."""
+        self._looked = 0
         self._away_until = 0
         self._live: dict[str, _Live] = {}
         self._dirty: set[str] = set()
@@ -339,7 +346,7 @@ class RouteFold(KeyedCoProcessFunction):
             live.next_audit = now + int(self._routes.audit_ms * random.uniform(*_AUDIT_JITTER))
             live.leased.read_on()
             ctx.timer_service().register_processing_time_timer(live.next_audit)
-            self._look_for_wipe(ctx, now)
+            self._look(ctx, now)
             self._table_audit.begin(live.audited, now)
             if now >= live.next_purge:
                 live.next_purge = now + _PURGE_MS
@@ -502,7 +509,7 @@ class RouteFold(KeyedCoProcessFunction):
             self._refused(opened)
             return
         self._opened = opened
-        self._checked = now
+        self._looked = now
         log.info("writing route tables, epoch=%d generation=%s", opened.epoch, opened.generation)
 
     def _refused(self, refusal: Fenced) -> None:
@@ -512,10 +519,10 @@ class RouteFold(KeyedCoProcessFunction):
                 f"attempt {refusal.owner.attempt} of this job writes the tables now (epoch {refusal.epoch}), "
                 f"this is attempt {self._writer.attempt}: stopping"
             )
-        self._passive = True
+        self._passive, self._owner = True, None
         self._meters.set(PASSIVE, 1)
         log.error(
-            "job %s took over the route tables (epoch %d); this job (%s) stays passive: stop one of the two",
+            "job %s took over the tables (epoch %d); this job (%s) is passive while that lives: stop one of the two",
             refusal.owner.job_id,
             refusal.epoch,
             self._writer.job_id,
@@ -578,17 +585,28 @@ class RouteFold(KeyedCoProcessFunction):
             log.warning("service=%s is damaged in the store (%s): writing it again", fold.service, found)
             fold.ask_for_snapshot(Cause(self._registry, *self._state.header.position.registry[1:]))
 
-    def _look_for_wipe(self, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
-        """Notice a wiped store: its generation is another one, or none."""
-        if self._opened is None or self._passive or now < max(self._checked + _GENERATION_CHECK_MS, self._away_until):
+    def _look(self, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
+        """Notice a wiped store, by its generation, which is another one or none; show that we live, or, as the passive
+        one, notice that the owner does not."""
+        if now < max(self._looked + _LOOK_MS, self._away_until) or not (self._opened or self._passive):
             return
-        self._checked = now
+        self._looked = now
         try:
-            if self._store.generation() != self._opened.generation:
+            if self._passive:
+                self._look_for_owner(self._store.look(), now)
+            elif self._opened and self._store.look(self._opened.epoch).generation != self._opened.generation:
                 log.warning("the store was wiped: writing every table again")
                 self._opened = None
         except StoreUnavailable as error:
             self._is_away(ctx, error)
+
+    def _look_for_owner(self, sight: Sight, now: int) -> None:
+        if self._owner is None or sight != self._owner[0]:
+            self._owner = sight, now
+        elif now - self._owner[1] > _SILENT_OWNERS * self._routes.audit_ms:
+            log.warning("the job that owned the tables (epoch %d) shows no sign of life: taking over", sight.epoch)
+            self._passive, self._opened = False, None
+            self._meters.set(PASSIVE, 0)
 
     def _is_away(self, ctx: KeyedCoProcessFunction.Context, error: StoreUnavailable) -> None:
         """Leave the store alone for a while: one that does not even refuse costs a time-out per question, and who

@@ -136,9 +136,9 @@ def written(store: MemoryRouteStore, epoch: int, op: ChangeOp, routes: dict[str,
 def read(store: MemoryRouteStore) -> Reading:
     stored = store.services.get(PAY)
     if stored is None:
-        return Reading(life=store.generation() or "", routes={})
+        return Reading(life=store.look().generation or "", routes={})
     return Reading(
-        life=store.generation() or "",
+        life=store.look().generation or "",
         revision=int(stored.meta["revision"]),
         endpoints=int(stored.meta["endpoints"]),
         routes=dict(stored.route),
@@ -162,9 +162,9 @@ def test_any_way_of_following_ends_with_the_stores_table_and_never_goes_back(wri
         # The reader sees some entries, any number of times, in any order; others were trimmed before it came.
         kept = data.draw(st.lists(st.sampled_from(range(len(store.changes))), max_size=3))
         for index in kept:
-            believe(copy.offer(decode_change(store.changes[index]), store.generation() or ""))
+            believe(copy.offer(decode_change(store.changes[index]), store.look().generation or ""))
     if data.draw(st.booleans()) and store.changes:
-        believe(copy.offer(decode_change(store.changes[-1]), store.generation() or ""))
+        believe(copy.offer(decode_change(store.changes[-1]), store.look().generation or ""))
     else:  # trimmed: the reader notices, and reads
         assert copy.take(read(store)) is not Verdict.REFUSED
     revisions.append(copy.revision)

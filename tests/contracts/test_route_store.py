@@ -219,7 +219,7 @@ class TestEpochs:
     def test_a_second_subtask_of_an_attempt_shares_its_epoch(self, store: RouteStore) -> None:
         first = opened(store, WriterId(JOB, 3), T0)
 
-        assert store.open(WriterId(JOB, 3), T0 + 5_000) == Opened(first, store.generation() or "")
+        assert store.open(WriterId(JOB, 3), T0 + 5_000) == Opened(first, store.look().generation or "")
 
     def test_an_earlier_attempt_cannot_open(self, store: RouteStore) -> None:
         epoch = opened(store, WriterId(JOB, 10), T0)
@@ -260,24 +260,35 @@ class TestLivesOfTheStore:
     def test_before_any_writer_there_is_no_generation_and_nothing_is_accepted(
         self, store: RouteStore, subject: Subject
     ) -> None:
-        assert store.generation() is None
+        assert store.look().generation is None
         assert store.publish(a_delta(0, R1, {"i": endpoint()}), T0, T0) == NotOpen()
         assert subject.view().changes == []
 
+    def test_only_the_owners_look_is_a_sign_of_its_life(self, store: RouteStore) -> None:
+        old = opened(store, WriterId(JOB, 0))
+        epoch = opened(store, WriterId(OTHER_JOB, 0))
+        first = store.look()
+
+        assert store.look(old) == store.look() == first
+        assert first.epoch == epoch
+        signs = [store.look(epoch).signs for _ in range(3)]
+        assert signs == [first.signs + n for n in (1, 2, 3)]
+        assert store.look().signs == signs[-1]
+
     def test_a_new_writer_does_not_change_the_generation(self, store: RouteStore) -> None:
         opened(store, WriterId(JOB, 0))
-        name = store.generation()
+        name = store.look().generation
         opened(store, WriterId(JOB, 1))
         opened(store, WriterId(OTHER_JOB, 0))
 
         assert name is not None
-        assert store.generation() == name
+        assert store.look().generation == name
 
     def test_after_a_wipe_the_writer_opens_again_under_a_higher_epoch_in_a_new_generation(
         self, store: RouteStore, subject: Subject
     ) -> None:
         writer = WriterId(JOB, 0)
-        before, life = opened(store, writer, T0), store.generation()
+        before, life = opened(store, writer, T0), store.look().generation
         assert store.publish(a_delta(0, R1, {"i": endpoint()}), before, T0) == Written()
 
         subject.wipe()
@@ -286,7 +297,7 @@ class TestLivesOfTheStore:
         assert store.meta(PAY) is None
         after = opened(store, writer, T0 - 1_000)
         assert after > before
-        assert store.generation() not in (None, life)
+        assert store.look().generation not in (None, life)
         assert store.publish(a_snapshot(R1 + 1, {"i": endpoint()}), after, T0) == Written()
 
 
@@ -767,7 +778,7 @@ class TestTheFakeCanFail:
 def every_call(store: RouteStore) -> list[Callable[[], object]]:
     return [
         lambda: store.open(WriterId(JOB, 0), T0),
-        store.generation,
+        store.look,
         lambda: store.meta(PAY),
         lambda: store.part(PAY, "0", 10),
         lambda: store.publish(a_delta(0, R1, {"a": endpoint()}), T0, T0),
@@ -814,7 +825,7 @@ class TestRealServersFail:
 
         began = time.monotonic()
         with pytest.raises(StoreUnavailable):
-            store.generation()
+            store.look()
 
         assert time.monotonic() - began < 10.0
         store.close()
@@ -955,7 +966,7 @@ class TestRealServersFail:
         epoch = opened(subject.store)
         assert subject.store.publish(a_delta(0, R1, {"a": endpoint()}), epoch, T0) == Written()
 
-        assert (other.generation(), other.meta(PAY)) == (None, None)
+        assert (other.look().generation, other.meta(PAY)) == (None, None)
         subject.close()
 
 

@@ -34,7 +34,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A healthy stack with the route job running; shared, so use services and instances of your own."""
     state_dir: Path = tmp_path_factory.mktemp("stack") / "state"
     try:
-        up = _waypost("up", "--detach", "--metrics", "--state-dir", str(state_dir))
+        up = _waypost("up", "--detach", "--metrics", "--gateway", "traefik", "--state-dir", str(state_dir))
         assert up.returncode == 0, f"{up.stdout}\n{up.stderr}\n{_last_words(state_dir)}"
         yield load_stack(state_dir)
     finally:

@@ -47,6 +47,12 @@ class LogWriter:
         self.record(REGISTRY, f"default/{service}".encode(), body)
         return str(request_id)
 
+    def post(self, service: str, **fields: Any) -> None:
+        """Write one registration event without waiting for the broker."""
+        self._producer.send(
+            REGISTRY, key=f"default/{service}".encode(), value=json.dumps({"service": service, **fields}).encode()
+        )
+
     def register(self, service: str, instance: str, port: int, lease: int = 600, **fields: Any) -> str:
         return self.event(
             service,

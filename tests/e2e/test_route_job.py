@@ -6,8 +6,6 @@ The tests share one stack, so each uses services of its own.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -19,7 +17,7 @@ import pytest
 
 from tests.e2e.log_writer import HEARTBEAT, REGISTRY, LogWriter
 from tests.e2e.tables import PREFIX, Tables, eventually
-from waypost.local.state import Stack, load_stack
+from waypost.local.state import Stack
 
 SHARDS = 128
 
@@ -128,19 +126,6 @@ def test_every_request_is_answered_and_a_drained_instance_leaves_at_once(log: Lo
         "applied": False,
         "reason": "unknown-instance",
     }
-
-
-def test_a_storm_of_registrations_arrives_whole_and_does_not_hold_up_another_service(
-    log: LogWriter, tables: Tables
-) -> None:
-    log.register("beside-storm", "b0", 9601)
-    tables.wait_for("beside-storm", "b0")
-
-    log.storm("storm", services=50, instances=5_000)
-    log.register("beside-storm", "b1", 9602)
-
-    tables.wait_for("beside-storm", "b0", "b1", within_s=10)
-    eventually(lambda: all(len(tables.ids(f"storm-{n}")) == 100 for n in range(50)))
 
 
 def test_checks_and_operators_speak_of_different_facts(log: LogWriter, tables: Tables) -> None:
@@ -279,22 +264,6 @@ def test_ten_thousand_unchanged_beats_cost_the_route_fold_and_redis_nothing(
     assert in_lease_fold <= SHARDS * ticks, "one row per shard and tick, however many beats"
 
 
-def test_a_wiped_redis_gets_every_table_back(log: LogWriter, tables: Tables) -> None:
-    for n in range(20):
-        for service in ("wiped-a", "wiped-b"):
-            log.register(service, f"{service}-{n}", 11_000 + n)
-    eventually(lambda: len(tables.ids("wiped-a")) == 20 and len(tables.ids("wiped-b")) == 20)
-    services = ["wiped-a", "wiped-b"]
-    before, revisions = tables.dump(services), {s: tables.revision(s) for s in services}
-
-    tables.redis.flushall()
-
-    eventually(lambda: tables.dump(services) == before)
-    assert all(tables.revision(s) > revisions[s] for s in services)
-    log.event("wiped-a", op="deregister", instance="wiped-a-0")
-    eventually(lambda: len(tables.ids("wiped-a")) == 19)
-
-
 DAMAGE: dict[str, Callable[[Any, str, str], object]] = {
     "field changed": lambda redis, key, _: redis.hset(f"{key}:route", "d3", '{"address":"6.6.6.6","port":1}'),
     "field deleted": lambda redis, key, _: redis.hdel(f"{key}:route", "d3"),
@@ -324,57 +293,6 @@ def test_a_table_damaged_by_hand_is_healed(log: LogWriter, tables: Tables, what:
     assert healed["rule"] == "resync"
     assert {part: tables.redis.hgetall(f"{key}:{part}") for part in before} == before
     assert tables.redis.sismember(f"{PREFIX}services", f"default/{service}")
-
-
-def assert_revisions_never_go_back(tables: Tables, after: str) -> None:
-    seen: dict[str, int] = {}
-    for _, entry in tables.changes(after=after):
-        service, revision = entry["service"], int(entry["revision"])
-        assert revision >= seen.get(service, 0), f"{service} went back to {revision}"
-        seen[service] = revision
-
-
-def test_kill_9_of_the_task_manager_ends_with_the_same_tables(stack: Stack, log: LogWriter, tables: Tables) -> None:
-    start = tables.last_change()
-    for n in range(10):
-        log.register("crash", f"before-{n}", 12_000 + n)
-    eventually(lambda: len(tables.ids("crash")) == 10)
-    job = eventually(lambda: running_job(stack))
-    before = restarts(stack, job)
-
-    for name in ("taskmanager-1", "taskmanager-2"):
-        process = load_stack(stack.state_dir).parts.get(name)
-        if process is not None:
-            os.kill(process.pid, signal.SIGKILL)
-    for n in range(10):
-        log.register("crash", f"after-{n}", 12_100 + n)
-        log.event("crash", op="deregister", instance=f"before-{n}")
-
-    tables.wait_for("crash", *(f"after-{n}" for n in range(10)))
-    assert restarts(stack, job) > before
-    assert_revisions_never_go_back(tables, start)
-
-
-def test_stop_with_savepoint_and_resume_ends_with_the_same_tables(
-    stack: Stack, waypost: Any, log: LogWriter, tables: Tables
-) -> None:
-    start = tables.last_change()
-    for n in range(10):
-        log.register("upgrade", f"u{n}", 13_000 + n)
-    eventually(lambda: len(tables.ids("upgrade")) == 10)
-    before = tables.dump(["upgrade"])
-    old = eventually(lambda: running_job(stack))
-
-    done = waypost("submit", "--state-dir", str(stack.state_dir))
-    assert done.returncode == 0, done.stdout + done.stderr
-    new = eventually(lambda: running_job(stack))
-    last = log.event("upgrade", op="deregister", instance="u0")
-    eventually(lambda: tables.answer(last))
-
-    assert new != old
-    del before["upgrade"]["u0"]
-    assert tables.dump(["upgrade"]) == before
-    assert_revisions_never_go_back(tables, start)
 
 
 def test_the_job_refuses_topics_with_the_producers_clock(stack: Stack, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, St
 from jobs.operators.outputs import DEAD_LETTERS
 from sinks.memory import MemoryRouteStore
 from waypost.errors import PublicationRefused, StoreUnavailable
-from waypost.model.fencing import Fenced, Opened, Outcome, StoredMeta, TablePart, WriterId, Written
+from waypost.model.fencing import Fenced, Opened, Outcome, Sight, StoredMeta, TablePart, WriterId, Written
 from waypost.model.health_window import WindowStats
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Publication
@@ -276,9 +276,9 @@ class ProbedStore(MemoryRouteStore):
         self.calls["open"] += 1
         return super().open(writer, now_ms, above)
 
-    def generation(self) -> str | None:
-        self.calls["generation"] += 1
-        return super().generation()
+    def look(self, epoch: int = 0) -> Sight:
+        self.calls["look"] += 1
+        return super().look(epoch)
 
     def meta(self, service: ServiceKey) -> StoredMeta | None:
         self.calls["meta"] += 1

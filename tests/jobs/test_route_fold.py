@@ -547,8 +547,8 @@ def test_quiet_audits_ask_the_store_ten_times_a_second_at_most() -> None:
 
     task.run_for(10 * SECOND)
 
-    assert world.store.calls.keys() == {"generation", "part"}
-    assert world.store.calls["generation"] <= 100
+    assert world.store.calls.keys() == {"look", "part"}
+    assert world.store.calls["look"] <= 100
     assert world.store.calls["part"] <= 40 * 7, "each service once per audit_ms, which is at least 1.6 s"
 
 
@@ -599,18 +599,54 @@ def test_newer_job_silences_this_one(world: World) -> None:
     assert world.table() == {"p-1", "p-2"}
 
 
-def test_silent_job_asks_nothing(world: World) -> None:
+def test_passive_job_only_looks_while_the_owner_lives(world: World) -> None:
+    ours = world.start()
+    world.register(ours)
+    owner = world.start(job=OTHER_JOB)
+    world.register(owner, B)
+    ours.run_for(SECOND)
+    world.register(ours, instance="p-2")
+    world.store.calls.clear()
+
+    for _ in range(60):
+        owner.run_for(5 * SECOND)
+        ours.run_for(5 * SECOND)
+    world.register(ours, instance="p-3")
+
+    assert world.store.calls.keys() <= {"look", "part"}  # the audit is the owner's
+    assert world.table() == {"p-1"}
+
+
+def test_passive_job_takes_over_when_the_owner_shows_no_sign_of_life(world: World) -> None:
     ours = world.start()
     world.register(ours)
     world.register(world.start(job=OTHER_JOB), B)
     ours.run_for(SECOND)
     world.register(ours, instance="p-2")
-    world.store.calls.clear()
+    before = world.store.look().epoch
 
+    ours.run_for(20 * SECOND)
+    assert world.table() == {"p-1"}
     ours.run_for(60 * SECOND)
-    world.register(ours, instance="p-3")
 
-    assert world.store.calls.total() == 0
+    assert world.table() == {"p-1", "p-2"}
+    assert world.store.look().epoch > before
+
+
+def test_owner_that_was_only_slow_becomes_the_passive_one(world: World) -> None:
+    ours = world.start()
+    world.register(ours)
+    slow = world.start(job=OTHER_JOB)
+    world.register(slow, B)
+    ours.run_for(SECOND)
+    world.register(ours, instance="p-2")
+    ours.run_for(80 * SECOND)
+
+    world.register(slow, B, "p-9")
+    slow.run_for(SECOND)
+
+    assert world.table(B) == {"p-1"}
+    assert world.table() == {"p-1", "p-2"}
 
 
 def test_silent_job_keeps_folding(world: World) -> None:

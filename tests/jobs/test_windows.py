@@ -59,7 +59,7 @@ def test_a_quiet_window_costs_one_refresh_and_no_change(world: World) -> None:
     window = end_window(task, p_1=Tally(beats=2))
 
     # What the audit reads is its own affair.
-    assert {name: n for name, n in world.store.calls.items() if name not in ("generation", "part")} == {"refresh": 1}
+    assert {name: n for name, n in world.store.calls.items() if name not in ("look", "part")} == {"refresh": 1}
     assert (len(world.store.changes), len(task.records), world.revision()) == (entries, records, revision)
     assert (meta(world)["window_start"], meta(world)["window_end"]) == (str(window.start), str(window.end))
     assert (meta(world)["window_beats"], meta(world)["window_instances"], meta(world)["drift"]) == ("2", "1", "0")

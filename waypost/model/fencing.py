@@ -96,11 +96,21 @@ class Opened:
     generation: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look at the store shows: the name of this life of it (None before any writer), the owner's epoch, and a
+    number that grows as long as the owner lives."""
+
+    generation: str | None
+    epoch: int = 0
+    signs: int = 0
+
+
 class RouteStore(Protocol):
     """Where route tables become visible to gateways.
 
     Every method raises `StoreUnavailable` when the store does not answer in time; a publication may then have
-    been written or not (the next one finds out by its base). All but `open` and `generation` raise
+    been written or not (the next one finds out by its base). All but `open` and `look` raise
     `PublicationRefused` when the store will not do it for this service, whenever it is asked.
     """
 
@@ -110,8 +120,8 @@ class RouteStore(Protocol):
         when a later attempt of the same job opened before. Another job always takes over."""
         ...
 
-    def generation(self) -> str | None:
-        """Return the name of this life of the store, None when no writer has opened it yet."""
+    def look(self, epoch: int = 0) -> Sight:
+        """Return what is to be seen without writing a table. With the epoch of the owner it is a sign of its life."""
         ...
 
     def meta(self, service: ServiceKey) -> StoredMeta | None:
