@@ -58,7 +58,7 @@ def test_a_node_whose_lease_stops_is_not_ready_until_it_recovers(room: Namespace
 def test_a_pod_deleted_on_a_dead_node_stays_until_the_node_is_back(room: Namespace, node: str) -> None:
     [pod] = room.deploy("web", replicas=1, on_node=node)
     room.cluster.fail_node(node)
-    # Done at the API server; kwok hears of it in its own time, and a pod that is created here waits for that.
+    # By then kwok has heard that the node is not its any more, too.
     room.cluster.wait_until(lambda: condition(room.core.read_node(node), "Ready") == "Unknown", "the node is lost")
 
     room.core.delete_namespaced_pod(pod.metadata.name, room.name)

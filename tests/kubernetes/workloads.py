@@ -23,11 +23,11 @@ class Namespace:
     def core(self) -> client.CoreV1Api:
         return client.CoreV1Api(self.api)
 
-    def deploy(self, app: str, *, replicas: int, on_node: str | None = None, **annotations: str) -> list[client.V1Pod]:
+    def deploy(self, app: str, *, replicas: int, on_node: str | None = None) -> list[client.V1Pod]:
         """Make a Deployment and a Service of the same name; return its pods when all are Ready."""
         labels = {"app": app}
         template = client.V1PodTemplateSpec(
-            metadata=client.V1ObjectMeta(labels=labels, annotations=annotations),
+            metadata=client.V1ObjectMeta(labels=labels),
             spec=client.V1PodSpec(
                 containers=[client.V1Container(name="main", image="registry.invalid/nothing:1")],
                 node_selector={"kubernetes.io/hostname": on_node} if on_node else None,
@@ -65,7 +65,8 @@ class Namespace:
         }
 
     def budget(self, app: str, *, min_available: int) -> None:
-        """Make a PodDisruptionBudget and return when the control plane knows what it allows."""
+        """Make a PodDisruptionBudget and return when the control plane counts every pod that is Ready now."""
+        healthy = len(self.ready_pods(app))
         policy = client.PolicyV1Api(self.api)
         spec = client.V1PodDisruptionBudgetSpec(
             min_available=min_available, selector=client.V1LabelSelector(match_labels={"app": app})
@@ -75,7 +76,7 @@ class Namespace:
 
         def is_counted() -> bool:
             status = policy.read_namespaced_pod_disruption_budget(app, self.name).status
-            return status is not None and status.observed_generation == 1 and status.expected_pods > 0
+            return status is not None and status.observed_generation == 1 and status.current_healthy == healthy
 
         self.cluster.wait_until(is_counted, f"the budget of {app} is counted")
 

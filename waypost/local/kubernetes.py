@@ -205,7 +205,7 @@ class Kubernetes:
             kubernetes_nodes.give_kubelet_back(client.CoreV1Api(api), name)
 
     def wait_until(self, condition: Callable[[], bool], what: str, *, patience_s: float = PATIENCE_S) -> None:
-        """Return when `condition` holds.
+        """Return when `condition` holds; what it raises passes through.
 
         Raises StackError when time runs out, saying `what` was waited for, and as soon as a server has ended by itself.
         """
