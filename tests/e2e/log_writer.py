@@ -68,12 +68,12 @@ class LogWriter:
         """Write one heartbeat without waiting for the broker."""
         self._producer.send(HEARTBEAT, key=key.encode(), value=value.encode())
 
-    def storm(self, name: str, services: int, instances: int) -> None:
+    def storm(self, name: str, services: int, instances: int, lease_s: int = 86_400) -> None:
         """Register so many instances of so many services `<name>-<number>`, all at once."""
         for number in range(instances):
             service = f"{name}-{number % services}"
             event = {"service": service, "instance": f"{name}-i{number}", "address": "10.1.2.3", "port": 8080}
-            body = json.dumps({**event, "lease_seconds": 86_400}).encode()
+            body = json.dumps({**event, "lease_seconds": lease_s}).encode()
             self._producer.send(REGISTRY, key=f"default/{service}".encode(), value=body)
         self.flush()
 

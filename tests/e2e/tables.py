@@ -47,6 +47,10 @@ class Tables:
         text = self.redis.hget(f"{PREFIX}{{default/{service}}}:instances", instance)
         return json.loads(text) if text else {}
 
+    def is_protected(self, service: str) -> bool:
+        """Tell whether the brake holds endpoints of a service."""
+        return bool(self.redis.hget(f"{PREFIX}{{default/{service}}}:meta", "protected") == "1")
+
     def revision(self, service: str) -> int:
         return int(self.redis.hget(f"{PREFIX}{{default/{service}}}:meta", "revision") or 0)
 

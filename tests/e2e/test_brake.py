@@ -24,12 +24,8 @@ def held(tables: Tables) -> set[str]:
     return {instance for instance, text in entries.items() if json.loads(text)["held"]}
 
 
-def protected(tables: Tables) -> bool:
-    return bool(tables.redis.hget(f"{PREFIX}{{default/{SERVICE}}}:meta", "protected") == "1")
-
-
 def is_held(tables: Tables) -> bool:
-    return held(tables) == set(SILENT) and protected(tables)
+    return held(tables) == set(SILENT) and tables.is_protected(SERVICE)
 
 
 def deletions(tables: Tables, after: str) -> list[str]:
@@ -52,7 +48,7 @@ def test_more_than_half_of_a_service_falls_silent(stack: Stack, waypost: Any, lo
         change = tables.last_change()
 
         with log.beating(*SILENT):
-            eventually(lambda: not protected(tables))
+            eventually(lambda: not tables.is_protected(SERVICE))
             assert held(tables) == set()
             assert deletions(tables, change) == []
 
@@ -72,7 +68,7 @@ def test_more_than_half_of_a_service_falls_silent(stack: Stack, waypost: Any, lo
         assert released.returncode == 0, released.stderr
         assert f"default/{SERVICE} released" in released.stdout
         tables.wait_for(SERVICE, *STEADY)
-        assert not protected(tables)
+        assert not tables.is_protected(SERVICE)
         assert tables.instance(SERVICE, SILENT[0])["reason"] == "lease-lapsed"
 
         again = waypost("protection", "release", f"default/{SERVICE}", *at)

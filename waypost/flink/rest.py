@@ -65,9 +65,13 @@ class FlinkRest:
         return [str(tm["id"]) for tm in self._call("GET", "/taskmanagers")["taskmanagers"]]
 
     def working(self) -> list[str]:
-        """Return the ids of the TaskManagers that have no free slot: with one slot each, those that run a job."""
-        listed = self._call("GET", "/taskmanagers")["taskmanagers"]
-        return [manager["id"] for manager in listed if manager["freeSlots"] == 0]
+        """Return the ids of the TaskManagers on which tasks of a running job run."""
+        found = set()
+        for job in self.jobs():
+            for vertex in self._call("GET", f"/jobs/{job.id}")["vertices"] if job.is_running else ():
+                subtasks = self._call("GET", f"/jobs/{job.id}/vertices/{vertex['id']}")["subtasks"]
+                found |= {str(subtask["taskmanager-id"]) for subtask in subtasks}
+        return sorted(found)
 
     def jobs(self) -> list[Job]:
         """Return all jobs the JobManager remembers, the newest first."""

@@ -18,7 +18,7 @@ import redis
 
 from tests.e2e.chaos.canary import Canary
 from tests.e2e.chaos.churn import Churn
-from tests.e2e.chaos.faults import Fault
+from tests.e2e.chaos.faults import RECOVERY_S, Fault
 from tests.e2e.log_writer import LogWriter
 from tests.e2e.tables import Tables, eventually
 from waypost.flink.rest import FlinkRest, FlinkUnavailable
@@ -28,8 +28,6 @@ from waypost.local.java import java_home
 from waypost.local.state import Stack, load_stack
 
 T = TypeVar("T")
-RECOVERY_S = 240.0
-"""How long a recovery may take before it counts as none: many times what any takes on a quiet machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +73,7 @@ class Arena:
             undo.callback(self.churn.close)
             self.canary = undo.enter_context(Canary(self.stack))
             self.canary.until_well(RECOVERY_S)
-            self.canary.until_quick(RECOVERY_S)
+            self.canary.until_seen_again(RECOVERY_S)
             self._undo = undo.pop_all()
         return self
 
@@ -90,7 +88,7 @@ class Arena:
         began = time.monotonic()
         fault(self)
         lasted = time.monotonic() - began
-        self.canary.until_quick(RECOVERY_S)
+        self.canary.until_seen_again(RECOVERY_S)
         self.churn.end(RECOVERY_S)
         self._until_right()
         self.canary.until_well(RECOVERY_S)
@@ -102,7 +100,7 @@ class Arena:
             fault=fault.__name__,
             lasted=lasted,
             back_after=max((pulse.seen - began for pulse in late if pulse.seen), default=0.0),
-            longest=max((pulse.seen - pulse.sent for pulse in late if pulse.seen), default=0.0),
+            longest=max((pulse.took for pulse in late), default=0.0),
             right_after=right,
             calls=self.canary.calls - calls,
             failed_calls=self.canary.failed_calls - failed,
@@ -218,10 +216,10 @@ class Arena:
         self.log.event("passing", op="deregister", instance=f"p-{number}")
 
     @contextlib.contextmanager
-    def storm(self, services: int, instances: int) -> Iterator[str]:
+    def storm(self, services: int, instances: int, lease_s: int = 86_400) -> Iterator[str]:
         """Register so many instances of services `<name>-<number>` at once; they are deregistered after the block."""
         name = f"storm-{self.random.randrange(10**9)}"
-        self.log.storm(name, services=services, instances=instances)
+        self.log.storm(name, services=services, instances=instances, lease_s=lease_s)
         yield name
         sent: list[tuple[bytes | None, bytes | None]] = []
         for number in range(instances):
