@@ -33,6 +33,11 @@ class Kwok:
     port: int
     node_monitor_grace_s: int = NODE_MONITOR_GRACE_S
 
+    @property
+    def lease_duration_s(self) -> int:
+        """kwok renews a lease after a quarter of its duration: five times within the control plane's patience."""
+        return max(1, self.node_monitor_grace_s * 4 // 5)
+
     def command(self) -> list[str]:
         return [
             str(kwok_program()),
@@ -40,8 +45,7 @@ class Kwok:
             f"--config={STAGES}",
             f"--manage-nodes-with-label-selector={KUBELET_LABEL}={KUBELET_RUNS}",
             "--manage-all-nodes=false",
-            # A lease is renewed after a quarter of its duration: five times within the patience of the control plane.
-            f"--node-lease-duration-seconds={max(1, self.node_monitor_grace_s * 4 // 5)}",
+            f"--node-lease-duration-seconds={self.lease_duration_s}",
             f"--cidr={_POD_NETWORK}",
             f"--node-ip={_NODE_ADDRESS}",
             f"--server-address={LOOPBACK}:{self.port}",
