@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ R1 = T0 * 1000 + 1
 """A revision of the size they have in production: its last digits do not survive a Lua tostring()."""
 
 JOB, OTHER_JOB = "a" * 32, "b" * 32
+
+PATIENT = timedelta(seconds=30)
+"""What a store answers is tested here, not how fast: on a busy machine the largest publication takes longer than the
+quarter of a second it has in production."""
 
 
 def endpoint(port: int = 8080, **fields: object) -> str:
@@ -137,7 +142,7 @@ class RedisSubject:
     def __init__(self, server: Server) -> None:
         self.client = server.client()
         self.client.flushall()
-        self.store = RedisRouteStore(server.url)
+        self.store = RedisRouteStore(server.url, timeout=PATIENT)
         self.route_store: RouteStore = self.store
 
     def wipe(self) -> None:
@@ -946,6 +951,19 @@ class TestRealServersFail:
 
         assert 200 <= subject.client.xlen(Keys().changes) <= 400
         assert 100 <= subject.client.xlen(Keys().log(PAY)) <= 300
+        subject.close()
+
+    def test_nothing_that_was_written_expires_by_itself(self, valkey_server: Server) -> None:
+        """A TTL would be a clock of its own: tables would go when writers pause, not when instances die."""
+        subject = RedisSubject(valkey_server)
+        epoch = opened(subject.store)
+        for publication in (a_delta(0, R1, {"a": endpoint()}), a_snapshot(R1 + 1, {"a": endpoint(), "b": endpoint()})):
+            assert subject.store.publish(publication, epoch, T0) == Written()
+            assert subject.store.refresh(PAY, a_window(), epoch) == Written()
+
+            names = subject.client.keys()
+            assert {Keys().route(PAY), Keys().meta(PAY), Keys().instances(PAY), Keys().epoch} <= set(names)
+            assert {name: subject.client.ttl(name) for name in names} == dict.fromkeys(names, -1)
         subject.close()
 
     def test_fields_of_others_in_meta_stay(self, valkey_server: Server) -> None:

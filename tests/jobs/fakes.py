@@ -95,6 +95,9 @@ class _Map:
     def keys(self) -> Iterator[str]:
         return iter(self._entries)
 
+    def values(self) -> Iterator[bytes]:
+        return iter(self._entries.values())
+
 
 class _List:
     def __init__(self, name: str, task: Subtask) -> None:

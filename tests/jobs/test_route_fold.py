@@ -491,6 +491,21 @@ def test_after_a_wipe_every_service_is_back_once(world: World, spread: list[Serv
     assert sorted(p.what.service for p in world.store.written) == sorted(spread)
 
 
+def test_after_a_wipe_no_service_waits_for_its_turn_in_the_audit() -> None:
+    world = World(audit_percent=1)
+    services = [ServiceKey("default", f"s{number}") for number in range(50)]
+    task = world.start()
+    for service in services:
+        world.register(task, service)
+    world.store.part_costs_ms = 40.0  # a round of all takes more than three minutes
+    task.run_for(6 * world.routes.audit_ms)
+
+    world.store.wipe()
+    task.run_for(world.routes.audit_ms)
+
+    assert [str(service) for service in services if world.table(service) != {"p-1"}] == []
+
+
 def test_write_after_a_wipe_brings_its_whole_table_back_at_once(world: World) -> None:
     task = world.start()
     world.register(task)

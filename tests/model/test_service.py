@@ -306,6 +306,15 @@ def test_a_tombstone_is_forgotten_after_its_day_and_not_before() -> None:
     assert fold.purge(end + 1) == 0
 
 
+def test_a_tombstone_outlives_a_replay_from_yesterdays_savepoint() -> None:
+    fold = a_fold(registered(0), deregistered(10))
+
+    fold.purge(T0 + 24 * 3600 * 1000)
+    fold.apply(registered(9))
+
+    assert seen(fold) == {}
+
+
 def test_what_is_registered_is_never_purged() -> None:
     fold = a_fold(registered(0), a_set(0, "10.0.0.1:80"))
 

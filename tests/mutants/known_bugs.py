@@ -1,0 +1,7 @@
+"""All known bugs. To add one, put it into the file of `tests/mutants/bugs` that fits; CONTRIBUTING.md says how."""
+
+from __future__ import annotations
+
+from tests.mutants.bugs import leases, records, restores, services, store, writing
+
+KNOWN_BUGS = (*store.BUGS, *leases.BUGS, *services.BUGS, *records.BUGS, *writing.BUGS, *restores.BUGS)
