@@ -11,8 +11,8 @@ hundreds in one call, with a few accesses to state and one write. Both kinds may
 by stamp.
 
 SQL looks only for the names a record is sent by. Whether it is any good is for the folds to say, which decode it. A
-record is *odd* when SQL cannot tell those names, or could not glue it (format: `waypost.wire.glue`). So is an op
-without an instance (`unprotect`): the lease fold has to hear of it too.
+record is *odd* when SQL cannot tell those names, or could not glue it (format: `waypost.wire.glue`). So is what may be
+an op without an instance (`unprotect`): the lease fold has to hear of it too.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ MAX_GATHERED = 4_096
 """Characters of a record that is gathered. A set of thousands of endpoints has nothing to gain, and many of them would
 make a row of many MB."""
 
+_HAS_NO_OP = "(POSITION('\"op\"' IN text) = 0 AND POSITION('\\' IN text) = 0)"
+"""Sure not to name an op. A name may be written with escapes; a set has no use for them, and one that has any costs a
+call of Python, no more."""
+
 
 def split_registrations(tables: StreamTableEnvironment, behind_ms: int) -> DataStream:
     """Create the view `registrations_once`; return the odd records as `schemas.flink_types.RAW_RECORD` rows.
@@ -42,7 +46,7 @@ def split_registrations(tables: StreamTableEnvironment, behind_ms: int) -> DataS
             SELECT k, v, p, o, rt, `at`, instance, CONCAT(namespace, '/', service) AS name,
                    rt < CURRENT_TIMESTAMP - {interval(behind_ms)} AND CHAR_LENGTH(text) <= {MAX_GATHERED} AS gather,
                    ({_named("service", SERVICE_PATTERN)} AND {_named("namespace", NAMESPACE_PATTERN)}
-                    AND (instance IS NULL AND POSITION('"op"' IN text) = 0 OR {_named("instance", INSTANCE_PATTERN)})
+                    AND (instance IS NULL AND {_HAS_NO_OP} OR {_named("instance", INSTANCE_PATTERN)})
                     AND CHAR_LENGTH(id) <= {MAX_GATHERED}
                     AND NOT REGEXP(CONCAT(id, text), {IN_THE_WAY})) IS TRUE AS plain
             FROM (

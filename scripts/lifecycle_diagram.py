@@ -55,9 +55,9 @@ def _page() -> Iterator[str]:
     for declared in Declared:
         yield from _rows(declared)
     yield ""
-    yield "An instance that is held although its lease lapsed, or although it flaps, is seen as UP with the reason"
-    yield "`held`, unless its health failed. One that would be UP, but flaps and is damped, is seen as DOWN with the"
-    yield "reason `damped`. See [the brake](brake.md)."
+    yield "An instance that is held although its lease lapsed, its health failed or it flaps, is seen as UP with the"
+    yield "reason `held`. One that would be UP, but flaps and is damped, is seen as DOWN with the reason `damped`. See"
+    yield "[the brake](brake.md)."
     yield ""
     yield "## Words"
     yield ""

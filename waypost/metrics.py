@@ -112,7 +112,11 @@ TICKS = _job(
 )
 TICK_LAG = _job("tick_lag_ms", Kind.GAUGE, "ms", "gate", "the TaskManager's clock minus the end of the newest tick")
 SILENCE = _job(
-    "silence_ms", Kind.GAUGE, "ms", "gate", "log time since anybody's last real beat; 0 before the first one ever"
+    "silence_ms",
+    Kind.GAUGE,
+    "ms",
+    "gate",
+    "log time since anybody's last real beat, or, before the first one ever, since ticks have come without a gap",
 )
 WAITING = _job("deferred_lapses", Kind.GAUGE, "instances", "gate", "lapses that wait for beats to be possible again")
 

@@ -146,7 +146,7 @@ class LapseGate(KeyedProcessFunction):
             if decision.complete:
                 meters.set(TICK_LAG, now - decision.end)
         meters.set(WAITING, gate.deferred)
-        meters.set(SILENCE, max(0, gate.clock.last_tick - gate.clock.last_beat) if gate.clock.last_beat else 0)
+        meters.set(SILENCE, gate.clock.silence)
 
     def _count_lapses(self, gate: Gate, decision: Decision) -> None:
         meters = self._meters

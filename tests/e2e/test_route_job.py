@@ -129,23 +129,35 @@ def test_every_request_is_answered_and_a_drained_instance_leaves_at_once(log: Lo
 
 
 def test_checks_and_operators_speak_of_different_facts(log: LogWriter, tables: Tables) -> None:
-    log.register("facts", "f1", 9401)
-    tables.wait_for("facts", "f1")
+    for n in (1, 2):
+        log.register("facts", f"f{n}", 9400 + n)
+    tables.wait_for("facts", "f1", "f2")
 
     log.event("facts", op="status", instance="f1", status="fail")
-    tables.wait_for("facts")
+    tables.wait_for("facts", "f2")
     assert tables.instance("facts", "f1")["status"] == "DOWN"
     log.event("facts", op="status", instance="f1", status="pass")
-    tables.wait_for("facts", "f1")
+    tables.wait_for("facts", "f1", "f2")
     log.event("facts", op="status", instance="f1", status="OUT_OF_SERVICE")
-    tables.wait_for("facts")
+    tables.wait_for("facts", "f2")
 
     log.beat("f1", '{"status":"UP"}')
     lifted = log.event("facts", op="status", instance="f1", status="pass")
     eventually(lambda: tables.answer(lifted))
 
-    assert tables.ids("facts") == set()
+    assert tables.ids("facts") == {"f2"}
     assert tables.instance("facts", "f1")["status"] == "OUT_OF_SERVICE"
+
+
+def test_a_check_does_not_empty_a_table_and_an_operator_does(log: LogWriter, tables: Tables) -> None:
+    log.register("lone", "l1", 9411)
+    tables.wait_for("lone", "l1")
+
+    log.event("lone", op="status", instance="l1", status="fail")
+    eventually(lambda: tables.instance("lone", "l1")["reason"] == "held")
+    assert tables.ids("lone") == {"l1"}
+    log.event("lone", op="status", instance="l1", status="OUT_OF_SERVICE")
+    tables.wait_for("lone")
 
 
 def test_a_node_batch_speaks_for_each_of_its_instances(log: LogWriter, tables: Tables) -> None:
@@ -235,7 +247,8 @@ def test_ten_thousand_unchanged_beats_cost_the_route_fold_and_redis_nothing(
     ids = [f"calm-{n}" for n in range(100)]
     for n, instance in enumerate(ids):
         log.register("calm", instance, 10_000 + n)
-    tables.wait_for("calm", *ids)
+    log.register("calm", "steady", 10_100)
+    tables.wait_for("calm", "steady", *ids)
     log.beat(ids[0], '{"status":"fail"}')
     eventually(lambda: ids[0] not in tables.ids("calm"))
     log.beat(ids[0], '{"status":"pass"}')
@@ -251,7 +264,7 @@ def test_ten_thousand_unchanged_beats_cost_the_route_fold_and_redis_nothing(
         log.beat(instance, '{"status":"fail"}')
     # Each of these follows all unchanged beats of its instance in the same partition; once all have had their
     # effect, so have the unchanged ones.
-    tables.wait_for("calm")
+    tables.wait_for("calm", "steady")
 
     # Every entry since is one of the failures, and nothing else. (Other tests' leases may lapse meanwhile.)
     entries = [json.loads(e["data"]) for _, e in tables.changes(after=change) if e["service"] == "default/calm"]

@@ -31,7 +31,7 @@ from waypost.wire.health_window import decode_window
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = "registry"
 HEARTBEAT = "heartbeat"
-WITHIN_S = 150.0
+WITHIN_S = 300.0
 
 
 class Planned(NamedTuple):

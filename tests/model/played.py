@@ -7,21 +7,22 @@ from dataclasses import dataclass, field
 from random import Random
 
 from tests.model import oracle
-from tests.model.events import T0, deregistered, registered
+from tests.model.events import T0, an_event, deregistered, registered
 from tests.model.job import SHARDS, TICK, Job, raw
 from waypost.model.beats import Beat
 from waypost.model.brake import BrakeRules
 from waypost.model.damping import DampingRules
-from waypost.model.events import InstanceEvent
+from waypost.model.events import InstanceEvent, Op
 from waypost.model.gate import Gate, Phase
 from waypost.model.leases import TimedBeat
-from waypost.model.lifecycle import Lease
+from waypost.model.lifecycle import Health, Lease
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import ChangeOp
 from waypost.model.shards import shard_of
 from waypost.model.stamp import Stamp
 
 LEASE_S, HOLD_S = 6, 120
+QUICK_S = 2
 RULES = BrakeRules(hold_ms=HOLD_S * 1000)
 WATCHER = ServiceKey("default", "watcher")
 """Beats all the time, so that every lapse has its evidence and only the brake decides."""
@@ -43,6 +44,12 @@ class Fleet:
     gone: dict[Who, int] = field(default_factory=dict)
     """When it is deregistered."""
     damping: DampingRules = DampingRules(enabled=False)  # noqa: RUF009 (frozen)
+    quick: set[Who] = field(default_factory=set)
+    """Who beats every second, on a lease of `QUICK_S`."""
+    ill: dict[Who, list[tuple[int, int]]] = field(default_factory=dict)
+    """Seconds from, to: its beats say fail in between, and pass otherwise."""
+    checks: dict[Who, list[tuple[int, Health]]] = field(default_factory=dict)
+    """What a checker says of it, and in which second."""
 
     @property
     def instances(self) -> list[Who]:
@@ -57,22 +64,28 @@ class Fleet:
         log = oracle.Log(shards=SHARDS)
         offset = 0
         for n, (of, instance) in enumerate(self.instances):
-            log.events.append(registered(Stamp(T0 + n % 900, 0, n), instance, service=of, lease_seconds=LEASE_S))
+            who, lease_s = (of, instance), QUICK_S if (of, instance) in self.quick else LEASE_S
+            log.events.append(registered(Stamp(T0 + n % 900, 0, n), instance, service=of, lease_seconds=lease_s))
+            for second, health in self.checks.get(who, ()):
+                stamp = Stamp(T0 + second * 1000 + 300, 0, 20_000 + second)
+                log.events.append(an_event(Op.STATUS, stamp, instance, service=of, health=health))
             if (of, instance) in self.gone:
                 at = T0 + self.gone[of, instance] * 1000 + 300
                 log.events.append(deregistered(Stamp(at, 0, 10_000 + n), instance, service=of))
-            step = 1 if of == WATCHER else 2
+            step = 1 if of == WATCHER or who in self.quick else 2
             for second in range(1 + n % step, seconds, step):
                 if not any(a <= second < b for a, b in self.silent.get((of, instance), ())) and not (
                     second >= self.gone.get((of, instance), 10_000)
                 ):
                     offset += 1
-                    log.beats.append(
-                        oracle.OracleBeat(instance, Stamp(T0 + second * 1000 + n % 990, 1, offset), Beat())
-                    )
+                    beat = Beat(health=self._said(who, second) if who in self.ill else None)
+                    log.beats.append(oracle.OracleBeat(instance, Stamp(T0 + second * 1000 + n % 990, 1, offset), beat))
         for second in range(seconds):
             log.shards_seen[T0 + second * 1000 + TICK] = set(range(SHARDS))
         return log
+
+    def _said(self, who: Who, second: int) -> Health:
+        return Health.FAIL if any(a <= second < b for a, b in self.ill[who]) else Health.PASS
 
     def job(self) -> Job:
         return Job(gate=Gate(SHARDS, TICK, brake_rules=self.rules, damping=self.damping))

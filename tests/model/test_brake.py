@@ -1,10 +1,9 @@
-"""The brake on whole fleets: shares of it falling silent at once, against the slow reading of the same log."""
+"""The brake on whole fleets, against the slow reading of the same log."""
 
 from __future__ import annotations
 
 from random import Random
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,44 +26,6 @@ def agrees(run: Run, end: int) -> None:
 
 def part(n: int, size: int, percent: int) -> list[Who]:
     return [(service(n), f"s{n}-{i}") for i in range(size * percent // 100)]
-
-
-@pytest.mark.parametrize(
-    ("percent", "is_held"), [(10, False), (15, False), (30, False), (55, True), (90, True), (100, True)]
-)
-def test_a_part_of_one_service_falls_silent_at_once(percent: int, is_held: bool) -> None:
-    fleet = Fleet([20, 140])
-    silent = part(0, 20, percent)
-    fleet.silence(silent, 20)
-    run = Run(fleet, fleet.log(45))
-
-    for end in run.seconds(45):
-        if end - T0 == 45_000:
-            agrees(run, end)
-
-    gone = {i for _, i in silent}
-    assert run.held == (set(silent) if is_held else set())
-    assert of(run, 0) == (ids(0, 20) if is_held else ids(0, 20) - gone)
-    assert run.protected[service(0)] is is_held
-    assert {i for i, text in run.tables[service(0)].items() if '"held":true' in text} == (gone if is_held else set())
-
-
-@pytest.mark.parametrize(
-    ("percent", "is_held"), [(10, False), (15, False), (30, True), (55, True), (90, True), (100, True)]
-)
-def test_a_part_of_the_fleet_falls_silent_at_once(percent: int, is_held: bool) -> None:
-    fleet = Fleet([20] * 5)
-    silent = [who for n in range(5) for who in part(n, 20, percent)]
-    fleet.silence(silent, 20)
-    run = Run(fleet, fleet.log(45))
-
-    for end in run.seconds(45):
-        if end - T0 == 45_000:
-            agrees(run, end)
-
-    assert run.held == (set(silent) if is_held else set())
-    for n in range(5):
-        assert of(run, n) == ids(n, 20) - (set() if is_held else {i for s, i in silent if s == service(n)})
 
 
 def test_beats_that_return_end_the_hold_at_once_and_the_few_still_silent_leave() -> None:

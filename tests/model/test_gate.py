@@ -256,6 +256,20 @@ def test_the_state_of_a_gate_survives_its_codecs() -> None:
     assert isinstance(again.clock, Clock)
 
 
+def test_silence_is_counted_from_the_last_beat_and_where_nobody_ever_beat_from_the_first_tick() -> None:
+    gate = a_gate()
+    assert gate.clock.silence == 0
+    for second in range(1, 91):
+        tick(gate, second)
+    assert gate.clock.silence == 90_000
+
+    tick(gate, 91, beats=(90.5,))
+    assert gate.clock.silence == 500
+    for second in range(92, 152):
+        tick(gate, second)
+    assert gate.clock.silence == 60_500
+
+
 def test_a_late_beat_that_comes_after_the_lapse_is_told_after_it() -> None:
     """Its stamp is lower than the end of the tick; the route fold would take the lapse for the newer word."""
     gate = a_gate()

@@ -14,7 +14,6 @@ from tests.model.events import (
     T0,
     a_fact,
     a_set,
-    checked,
     declared,
     deregistered,
     drained,
@@ -24,14 +23,16 @@ from tests.model.events import (
     updated,
 )
 from tests.model.stores import DictStore, FrozenStore
-from waypost.model.events import Hold, LeaseFact, LeaseTransition, RouteEvent
-from waypost.model.lifecycle import Declared, Health
+from waypost.model.events import Hold, InstanceEvent, LeaseFact, LeaseTransition, RouteEvent
+from waypost.model.lifecycle import Declared
 from waypost.model.route_table import digest
 from waypost.model.service import APPLIED, NOT_PROTECTED, ServiceFold
 from waypost.model.service_state import Mark
 from waypost.wire.endpoint import JsonRenderer, decode_endpoint, decode_instance
 
 HOLD = T0 + 700_000
+ENDS = (LeaseFact.LAPSED, LeaseFact.HELD)
+"""What ends a hold when no time is said with it."""
 
 
 class Reader:
@@ -141,7 +142,6 @@ def test_of_those_that_lapse_together_the_one_that_beat_last_stays() -> None:
         deregistered(100, "p-2"),
         drained(100, "p-2"),
         declared(Declared.DOWN, 100, "p-2"),
-        checked(Health.FAIL, 100, "p-2"),
     ],
 )
 def test_when_a_word_takes_out_the_last_endpoint_no_earlier_lapse_is_taken_back(word: RouteEvent) -> None:
@@ -164,7 +164,7 @@ def test_words_about_the_dead_do_not_take_the_last_endpoint_away() -> None:
     assert found.table() == {"p-1": True}
 
 
-@pytest.mark.parametrize("word", [deregistered(100), drained(100), checked(Health.FAIL, 100)])
+@pytest.mark.parametrize("word", [deregistered(100), drained(100), declared(Declared.OUT_OF_SERVICE, 100)])
 def test_a_word_about_the_endpoint_that_is_kept_counts(word: RouteEvent) -> None:
     found = reader(registered(0), registered(0, "p-2"), lapsed(80, "p-2"), lapsed(90), word)
 
@@ -240,15 +240,16 @@ def test_the_last_word_about_one_that_is_out_writes_nothing() -> None:
 
 @LAW
 @given(service_logs(30))
-def test_no_table_becomes_empty_by_what_the_lease_path_says(log: list[RouteEvent]) -> None:
+def test_no_table_becomes_empty_by_what_the_lease_path_or_a_check_says(log: list[RouteEvent]) -> None:
     found = Reader()
     for event in sorted(log, key=lambda e: e.stamp):
         before = len(found.route)
         found.tell(event)
 
-        is_lease = isinstance(event, LeaseTransition) and event.fact is not LeaseFact.HEALTH
-        is_last_word = isinstance(event, LeaseTransition) and event.fact is LeaseFact.LAPSED and not event.until
-        if before and is_lease and not is_last_word and not (event.fact is LeaseFact.HELD and not event.until):
+        is_lease = isinstance(event, LeaseTransition)
+        is_check = isinstance(event, InstanceEvent) and event.health is not None
+        ends_hold = isinstance(event, LeaseTransition) and event.fact in ENDS and not event.until
+        if before and (is_lease or is_check) and not ends_hold:
             assert found.route
 
 
@@ -287,7 +288,7 @@ def test_changes_told_together_or_one_by_one_end_in_one_table(log: list[RouteEve
 
 def said(text: str | None) -> object:
     known = decode_instance(text or "")
-    return known.status, known.reason, known.held, known.damped_until
+    return known.status, known.reason, known.held, known.damped_until, known.health, known.lease
 
 
 def told(events: Iterable[RouteEvent]) -> dict[str, bool]:

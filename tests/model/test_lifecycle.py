@@ -40,7 +40,7 @@ def test_routable_is_declared_up_and_not_failed_and_not_lapsed_unless_held(
 ) -> None:
     for held in (False, True):
         assert is_routable(declared, health, lease, held=held) == (
-            declared is Declared.UP and health is not Health.FAIL and (lease is not Lease.LAPSED or held)
+            declared is Declared.UP and (held or (health is not Health.FAIL and lease is not Lease.LAPSED))
         )
 
 
@@ -65,9 +65,10 @@ def test_a_reason_says_which_fact_speaks() -> None:
     }  # fmt: skip
 
 
-def test_a_held_instance_says_so_and_a_failed_one_is_never_held() -> None:
+def test_a_held_instance_says_so_and_one_that_needs_no_hold_does_not() -> None:
     assert view(Declared.UP, Health.PASS, Lease.LAPSED, held=True) == (Status.UP, "held")
-    assert view(Declared.UP, Health.FAIL, Lease.LAPSED, held=True)[0] is Status.DOWN
+    assert view(Declared.UP, Health.FAIL, Lease.LIVE, held=True) == (Status.UP, "held")
+    assert view(Declared.UP, Health.PASS, Lease.LIVE, held=True) == (Status.UP, "up")
 
 
 def test_a_beat_has_no_word_for_a_declaration() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -21,7 +22,7 @@ from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer
 from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Mark, Marks, Pending, Position, Published
-from waypost.model.stamp import Cause, Stamp
+from waypost.model.stamp import ORIGIN, Cause, Stamp
 from waypost.wire import fold_state as codec
 from waypost.wire.beats import decode_beat
 
@@ -47,6 +48,7 @@ STATE = settings(derandomize=True, deadline=None, max_examples=60)
         declared_stamp=STAMPS,
         health=st.sampled_from(Health),
         health_stamp=STAMPS,
+        failing_since=STAMPS,
         lapsed=st.booleans(),
         lease_generation=STAMPS,
         lease_stamp=STAMPS,
@@ -60,6 +62,15 @@ STATE = settings(derandomize=True, deadline=None, max_examples=60)
 )
 def test_facts_come_back(facts: InstanceFacts) -> None:
     assert codec.decode_facts(codec.encode_facts(facts)) == facts
+
+
+def test_facts_of_before_it_was_kept_since_when_an_instance_fails_are_read() -> None:
+    facts = InstanceFacts(health=Health.FAIL, health_stamp=Stamp(NOW, 0, 1), failing_since=Stamp(NOW - 9, 0, 0))
+
+    older = codec.decode_facts(orjson.dumps(orjson.loads(codec.encode_facts(facts))[:-1]))
+
+    assert older == replace(facts, failing_since=ORIGIN)
+    assert (facts.failed, older.failed) == (facts.failing_since, facts.health_stamp)
 
 
 @STATE

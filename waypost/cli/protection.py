@@ -53,7 +53,8 @@ class Protected(Instances):
 
     def rows(self, document: Document, now_ms: int) -> Iterator[tuple[str, Row, Row]]:
         d = document
-        ends = age(now_ms - (d["until"] - now_ms), now_ms) if d["until"] else "<unknown>"
+        endless = "<never>" if d["held"] else "<unknown>"
+        ends = age(now_ms - (d["until"] - now_ms), now_ms) if d["until"] else endless
         cells = (d["service"], str(d["held"]), ",".join(d["why"]) or "<none>", age(d["since"], now_ms), ends)
         yield "", cells, (str(d["endpoints"]), ",".join(d["instances"]) or "<none>")
 

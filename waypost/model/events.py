@@ -115,7 +115,7 @@ class LeaseFact(str, Enum):
 
 
 class Hold(str, Enum):
-    """Why an endpoint is in the table although its lease lapsed, or although it flaps."""
+    """Why an endpoint is in the table although its lease lapsed, its health failed, or it flaps."""
 
     SERVICE = "service"
     """Too many of its service fell silent together."""
@@ -125,6 +125,9 @@ class Hold(str, Enum):
     """Nothing else of its service is routable."""
     FLAPS = "flaps"
     """The same, and it is damped: alive, but coming and going."""
+    FAILS = "fails"
+    """The same, and its health is fail: alive, but ill by its own word or a check's. Without an end: no probe empties a
+    table, neither at once nor later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,11 @@ class Clock:
     unbroken_since: int = 0
     last_beat: int = 0
 
+    @property
+    def silence(self) -> int:
+        """How long nobody has beaten, ms of the log: where nobody ever did, since ticks have come without a gap."""
+        return max(0, self.last_tick - (self.last_beat or self.unbroken_since))
+
 
 @dataclass(slots=True)
 class Decision:

@@ -8,14 +8,14 @@ An instance is three independent facts, each last-writer-wins by stamp:
 
 Two marks are laid over them. Neither is about one instance alone, and both end by themselves:
 
-    held       it stays in the table although its lease lapsed: too many fell silent together, or it is the last
-               (`waypost.model.brake`, `waypost.model.service`)
+    held       it stays in the table although its lease lapsed: too many fell silent together (`waypost.model.brake`);
+               or although its lease lapsed, its health failed or it is damped: it is the last (`waypost.model.service`)
     damped     it comes and goes, and has to stay away for a while (`waypost.model.damping`)
 
 Nothing else may be stored about its status. The five statuses people see are a *view* of the facts
 (`view`), and so is the single question the gateway asks (`is_routable`):
 
-    routable = declared UP and health not FAIL and (held or (lease not LAPSED and not damped))
+    routable = declared UP and (held or (health not FAIL and lease not LAPSED and not damped))
 
 A failed health check makes an UP instance look DOWN and a passed one makes it look UP again, but no beat and no
 check can lift OUT_OF_SERVICE or DRAINING, because those live in another fact.
@@ -111,13 +111,13 @@ def view(
 ) -> tuple[Status, str]:
     """Return the visible status and the reason for it, a stable slug.
 
-    `held` keeps an instance routable that is lapsed or damped, and means nothing for one that is neither; it is then
-    seen as UP with reason `held`. `damped` keeps out one that would be UP.
+    `held` keeps an instance routable that is lapsed, failed or damped, and means nothing for one that is none of it; it
+    is then seen as UP with reason `held`. `damped` keeps out one that would be UP.
     """
     if declared is not Declared.UP:
         return DECLARED_VIEW[declared]
     status, reason = UP_VIEW[health, lease]
-    if held and health is not Health.FAIL and (damped or lease is Lease.LAPSED):
+    if held and (damped or status is not Status.UP):
         return Status.UP, "held"
     if damped and status is Status.UP:
         return Status.DOWN, "damped"

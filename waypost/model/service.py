@@ -8,10 +8,11 @@ An endpoint is in the table because an instance-form registration says so, or, w
 service-form set lists it. So a set never touches what another source registered, and never leaves anything
 behind when it changes.
 
-A table does not become empty because of leases or damping. Who is out of it by one of these is a *spare* as long as
-the gate has not spoken its last word. While nothing else is routable, the table holds the spares that beat but flap;
-if there are none, the one whose lease lapsed last, marked `held`. It is the last to leave that decides: when a word
-other than a lapse (a drain, a failed check, a set) took out the last endpoint, no lapse before it is taken back.
+A table does not become empty because of leases, health or damping. Who is out of it by one of these is a *spare*: by
+its lease as long as the gate has not spoken its last word, by its health as long as it fails and beats. While nothing
+else is routable, the table holds the spares that are well but flap; if there are none, the one that left last, marked
+`held`. It is the last to leave that decides: when another word (a drain, a declared status, a set) took out the last
+endpoint, nobody who left before it is taken back.
 
 Time is an argument, storage is a port (`ServiceStore`): the Flink operator backs it with keyed state, tests with
 dictionaries. Nothing here publishes; `ServiceFold.plan` says what should be published, and `done` is called
@@ -36,7 +37,7 @@ from waypost.model.events import (
     SetEvent,
 )
 from waypost.model.health_window import ServiceWindow
-from waypost.model.lifecycle import Declared, Health, Lease, Status, is_routable, view
+from waypost.model.lifecycle import Declared, Health, Lease, Status, view
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer, ChangeOp, Publication, entry_digest
 from waypost.model.service_state import (
@@ -67,7 +68,8 @@ class Renderer(Protocol):
 
 
 class Held(NamedTuple):
-    """Why an endpoint is in the table in spite of its facts, since when and until when at most, epoch ms of the log."""
+    """Why an endpoint is in the table in spite of its facts, since when and until when at most, epoch ms of the log.
+    `until` 0: no end is set."""
 
     why: Hold
     since: int
@@ -76,10 +78,12 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InstanceView:
-    """One known instance with its three facts, as people see it. `attributes` is what was registered; `weight` is
-    what gateways get, which differs when it follows the instance's load. `held` says that it is in the table although
-    its lease lapsed or it flaps; `spare` what would be said if nothing else were routable. `damped_until`: it has to
-    stay away until then, 0 when it has not."""
+    """One known instance with its three facts, as people see it.
+
+    `attributes` is what was registered; `weight` is what gateways get, which differs when it follows the instance's
+    load. `held` says that it is in the table although its lease lapsed, its health failed or it flaps; `spare` what
+    would be said if nothing else were routable. `damped_until`: it has to stay away until then, 0 when it has not.
+    """
 
     attributes: Attributes
     source: str
@@ -328,15 +332,13 @@ class ServiceFold:
         if event.fact is LeaseFact.HEALTH:
             # Whatever registration the lease fold took the beat for: its stamp says which one it was about.
             assert event.health is not None
-            if event.stamp <= facts.health_stamp:
+            if not facts.say_health(event.health, event.stamp):
                 return SUPERSEDED, ()
-            was_in = event.health is Health.FAIL and self._is_in(event.instance, facts)
-            facts.health, facts.health_stamp = event.health, event.stamp
             self._store.instances[event.instance] = facts
-            self._note_departure(event.instance, facts, was_in, event.stamp)
             return APPLIED, ((event.instance,) if facts.is_registered else ())
         if event.generation < facts.generation:
             return OLD_GENERATION, ()
+        had_lapsed = facts.effective_lease is Lease.LAPSED
         if event.fact is LeaseFact.DAMPED:
             if (event.generation, event.stamp) <= (facts.damped_generation, facts.damped_stamp):
                 return SUPERSEDED, ()
@@ -348,7 +350,8 @@ class ServiceFold:
             facts.hold, facts.until, facts.last_beat = event.hold, event.until, event.last_beat
             facts.lease_generation, facts.lease_stamp = event.generation, event.stamp
         self._store.instances[event.instance] = facts
-        if event.fact is LeaseFact.LAPSED and not event.until and self._is_only_a_spare(event.instance):
+        is_last_word = event.fact is LeaseFact.LAPSED and had_lapsed and not event.until
+        if is_last_word and self._is_only_a_spare(event.instance):
             return APPLIED, ()  # Its last word changes nothing that readers see.
         return APPLIED, ((event.instance,) if facts.is_registered else ())
 
@@ -371,7 +374,8 @@ class ServiceFold:
         if facts is not None and facts.is_registered:
             attributes = facts.effective_attributes
             by_load = self._store.weights.get(instance) if follows_load(attributes.metadata) else None
-            held, spare = self._grace(facts) if facts.until or facts.damped_until else (None, None)
+            may_be_held = facts.until or facts.damped_until or facts.health is Health.FAIL
+            held, spare = self._grace(facts) if may_be_held else (None, None)
             return InstanceView(
                 attributes=attributes,
                 source=facts.source,
@@ -406,13 +410,15 @@ class ServiceFold:
     def _grace(self, facts: InstanceFacts) -> tuple[Held | None, Held | None]:
         """Return what holds an instance in the table, or what would if the table were empty otherwise."""
         released = self._store.header.released
-        if not is_routable(facts.effective_declared, facts.effective_health, Lease.LIVE):
+        if facts.effective_declared is not Declared.UP:
             return None, None
         if facts.is_held(released):
             assert facts.hold is not None
             return Held(facts.hold, facts.lease_stamp.at, facts.until), None
         if facts.effective_lease is Lease.LAPSED:
             return None, Held(Hold.LAST, facts.lease_stamp.at, facts.until) if facts.until else None
+        if facts.effective_health is Health.FAIL:
+            return None, Held(Hold.FAILS, facts.failed.at, 0)
         waits_until = facts.effective_damped
         return None, Held(Hold.FLAPS, facts.damped_stamp.at, waits_until) if waits_until else None
 
@@ -454,13 +460,14 @@ class ServiceFold:
 
     def _kept(self, spares: Mapping[str, InstanceView]) -> set[str]:
         """Return which spares a table holds that has nothing else."""
-        alive = {i for i, view in spares.items() if view.lease is not Lease.LAPSED}
-        if alive or not spares:
-            return alive
-        facts = {i: self._store.instances[i] for i in spares}
-        newest = max(spares, key=lambda i: (facts[i].lease_stamp, facts[i].last_beat, i))
+        well = {i for i, v in spares.items() if v.lease is not Lease.LAPSED and v.health is not Health.FAIL}
+        if well or not spares:
+            return well
         header = self._store.header
-        return {newest} if facts[newest].lease_stamp > max(header.departure, header.released) else set()
+        facts = {i: self._store.instances[i] for i in spares}
+        out_since = {i: facts[i].out_since(header.released) for i in spares}
+        newest = max(spares, key=lambda i: (out_since[i], facts[i].last_beat, i))
+        return {newest} if out_since[newest] > max(header.departure, header.released) else set()
 
     def _plan(self, op: ChangeOp, ids: Iterable[str], floor: int) -> Plan:
         header, pending = self._store.header, self._store.pending

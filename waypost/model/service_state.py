@@ -37,6 +37,8 @@ class InstanceFacts:
     declared_stamp: Stamp = ORIGIN
     health: Health = Health.UNKNOWN
     health_stamp: Stamp = ORIGIN
+    failing_since: Stamp = ORIGIN
+    """Of a health that is fail: the first such word after any other. Each further one moves `health_stamp` only."""
     lapsed: bool = False
     lease_generation: Stamp = ORIGIN
     lease_stamp: Stamp = ORIGIN
@@ -65,6 +67,11 @@ class InstanceFacts:
         return self.health if self.health_stamp > self.generation else Health.UNKNOWN
 
     @property
+    def failed(self) -> Stamp:
+        """Since when its health is fail; only for one whose health is."""
+        return self.failing_since if self.failing_since > self.generation else self.health_stamp
+
+    @property
     def effective_lease(self) -> Lease:
         """Whether the lease of this very registration lapsed: a new registration starts a new lease."""
         return Lease.LAPSED if self.lapsed and self.lease_generation == self.generation else Lease.LIVE
@@ -77,13 +84,38 @@ class InstanceFacts:
 
     def is_held(self, released: Stamp) -> bool:
         """Whether the brake holds it in the table, in which it was, unless an operator released the service
-        (`released`) since."""
+        (`released`) since. It holds who is silent, not who says or is found to be ill."""
+        return self._is_braked(released) and self.effective_health is not Health.FAIL
+
+    def _is_braked(self, released: Stamp) -> bool:
         return (
             self.hold is not None
             and self.effective_lease is Lease.LAPSED
             and self.lease_stamp > released
             and not self.effective_damped
         )
+
+    def out_since(self, released: Stamp) -> Stamp:
+        """When it left the table by its lease or its health, whichever was first; only for one that did."""
+        left = []
+        if self.effective_lease is Lease.LAPSED and not self._is_braked(released):
+            left.append(self.lease_stamp)
+        if self.effective_health is Health.FAIL:
+            left.append(self.failed)
+        return min(left)
+
+    def say_health(self, health: Health, stamp: Stamp) -> bool:
+        """Write down a word on health, and tell whether it says anything new."""
+        if stamp > self.health_stamp:
+            if health is Health.FAIL is not self.effective_health:
+                self.failing_since = stamp
+            self.health, self.health_stamp = health, stamp
+            return True
+        if health is not Health.FAIL is self.health and self.failing_since < stamp < self.health_stamp:
+            # It was well in between, and is read late.
+            self.failing_since = self.health_stamp
+            return True
+        return False
 
     def is_routable(self, released: Stamp) -> bool:
         """Whether it is in the table whatever other instances do."""
@@ -127,7 +159,7 @@ class Mark(IntEnum):
     HELD = 1
     """In the table because the brake holds it."""
     SPARE = 2
-    """Out of the table by lease or damping, and in it as long as nothing else of its service is routable."""
+    """Out of the table by lease, health or damping, and in it as long as nothing else of its service is routable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +227,8 @@ class Marks(NamedTuple):
 class Header:
     """What the fold knows of the service as a whole.
 
-    `departure` is the newest word other than a lapse that took an endpoint out of the table, `released` the newest
-    `unprotect`. Whoever lapsed before either is not kept as the last endpoint.
+    `departure` is the newest word that took an endpoint out of the table for good, that is neither a lapse nor about
+    health; `released` is the newest `unprotect`. Whoever left before either is not kept as the last endpoint.
     """
 
     revision: int = 0
@@ -262,7 +294,6 @@ def state_facts(facts: InstanceFacts, event: InstanceEvent) -> bool:
         if declared is not None and stamp > facts.declared_stamp:
             facts.declared, facts.declared_stamp = declared, stamp
             newer = True
-        if event.health is not None and stamp > facts.health_stamp:
-            facts.health, facts.health_stamp = event.health, stamp
+        if event.health is not None and facts.say_health(event.health, stamp):
             newer = True
     return newer

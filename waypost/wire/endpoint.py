@@ -36,7 +36,7 @@ MAX_BYTES = 64 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One routable endpoint as a gateway sees it. `since` (epoch ms of the log): in the table without a break
-    since then. `held`: its lease ran out and the brake keeps it in the table."""
+    since then. `held`: its lease ran out or it is ill, and it is kept in the table."""
 
     address: str
     port: int
@@ -90,7 +90,8 @@ class KnownInstance:
     """One known instance as `get instances` and `explain` show it: attributes, the three facts, the view of
     them with its reason, since when it is (not) routable, and when it was registered (`generation`), epoch ms.
 
-    `held`: why it is in the table although its lease lapsed or it flaps, since when and until when at most.
+    `held`: why it is in the table although its lease lapsed, its health failed or it flaps, since when and until when
+    at most (0: no end is set).
     `damped_until`: it flaps and has to stay away until then; 0: it has not."""
 
     address: str

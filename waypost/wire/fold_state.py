@@ -76,6 +76,7 @@ def encode_facts(facts: InstanceFacts) -> bytes:
         facts.damped_until,
         facts.damped_generation,
         facts.damped_stamp,
+        facts.failing_since,
     )
 
 
@@ -114,6 +115,7 @@ def decode_facts(blob: bytes | list[Any]) -> InstanceFacts:
         damped_until=damped_until,
         damped_generation=Stamp(*damped[0]),
         damped_stamp=Stamp(*damped[1]),
+        failing_since=Stamp(*damped[2]) if len(damped) > 2 else ORIGIN,
     )
 
 

@@ -307,8 +307,9 @@ class Canary:
         client = redis.Redis.from_url(
             self.stack.redis_url, decode_responses=True, socket_timeout=2, socket_connect_timeout=2
         )
-        keys, newest = Keys(), (0, 0)
+        keys, newest, complete = Keys(), (0, 0), False
         while not self._stopped.wait(ASKED_EACH_S):
+            complete = complete or all(self.lives[name].joined for name in self._steady)
             try:
                 pipeline = client.pipeline(transaction=True)
                 pipeline.hmget(keys.meta(SERVICE), "epoch", "revision")
@@ -322,7 +323,7 @@ class Canary:
             self._redis_is_newest = found[0] >= newest[0] and found[1] >= newest[1]
             if not self._redis_is_newest and not self._older_copy:
                 self.wrongs.append(f"Redis went from epoch, revision {newest} to {found}")
-            if endpoints < STEADY and self.pulses and self.pulses[0].seen:
+            if endpoints < STEADY and complete:
                 self.wrongs.append(f"Redis has {endpoints} endpoints at revision {revision}")
             newest = max(newest[0], found[0]), max(newest[1], found[1])
         client.close()

@@ -9,6 +9,7 @@ GATE = "waypost/model/gate.py"
 OF_LEASES = "tests/model/test_leases.py::"
 OF_GATE = "tests/model/test_gate.py::"
 OF_BRAKE = "tests/model/test_brake.py::"
+OF_SHARES = "tests/model/test_brake_shares.py::test_a_share_falls_silent_and_comes_back_or_not"
 
 BUGS = (
     Mutant(
@@ -50,8 +51,8 @@ BUGS = (
         text="if not rules.enabled:",
         instead="if True:",
         found_by=(
-            OF_BRAKE + "test_a_part_of_one_service_falls_silent_at_once[55-True]",
-            OF_BRAKE + "test_a_part_of_the_fleet_falls_silent_at_once[30-True]",
+            OF_SHARES + "[55%-of-a-service]",
+            OF_SHARES + "[30%-of-the-fleet]",
         ),
     ),
     Mutant(
