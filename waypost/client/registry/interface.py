@@ -1,6 +1,6 @@
 """What every registry does, whatever stands behind it.
 
-    Discoverer         discover, get_service, watch                      DNS, environment variables, a file
+    Discoverer         discover, get_service, watch                      DNS, Kubernetes, environment variables, a file
     ServiceRegistry    the same, and register, update, deregister        waypost, etcd, the fake
 
 A back end is bound to one namespace where it has namespaces at all. All methods wait for the registry and may be called

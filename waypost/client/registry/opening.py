@@ -3,12 +3,13 @@
     etcd://HOST:PORT[,HOST:PORT…][?layout=waypost|kitex][&prefix=PATH]
     etcds://…[?ca=FILE][&cert=FILE&key=FILE]                       the same over TLS
     dns://HOST:PORT[?domain=NAME][&port=N][&prefix=_http._tcp]     dns: asks the servers of resolv.conf
+    kubernetes:[//CONTEXT/][NAMESPACE][?port=NAME|N]               EndpointSlices; by kubeconfig, or as this pod
     env:                                                           environment variables
     file:PATH                                                      YAML or JSON
     memory:                                                        in this process, for tests
 
 Waypost itself needs two addresses, so it has none: `WaypostRegistry` takes Kafka's and Redis's.
-The libraries of etcd and DNS are only imported when they are asked for.
+The libraries of etcd, DNS and Kubernetes are only imported when they are asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from waypost.client.registry.static_file import StaticFile
 from waypost.client.registry.urls import read_url
 from waypost.errors import NotSupported, SettingsError
 
-FORMS = "etcd://HOST:PORT[?layout=kitex], etcds://… with TLS, dns://HOST:PORT[?domain=NAME&port=N], env:, file:PATH"
+FORMS = (
+    "etcd://HOST:PORT[?layout=kitex], etcds://… with TLS, dns://HOST:PORT[?domain=NAME&port=N], "
+    "kubernetes:[//CONTEXT/]NAMESPACE[?port=NAME], env:, file:PATH"
+)
 
 
 def open_discoverer(url: str) -> Discoverer:
@@ -73,6 +77,17 @@ def _dns(url: str, _rest: str) -> Discoverer:
     )
 
 
+def _kubernetes(url: str, _rest: str) -> Discoverer:
+    try:
+        from waypost.client.registry.kubernetes.address import read_kubernetes
+        from waypost.client.registry.kubernetes.discoverer import KubernetesDiscoverer
+        from waypost.client.registry.kubernetes.slice_api import SliceApi
+    except ImportError as error:
+        raise _missing("kubernetes", error) from error
+    where = read_kubernetes(url)
+    return KubernetesDiscoverer(SliceApi.at(where), port=where.port)
+
+
 def _file(url: str, rest: str) -> Discoverer:
     if not rest:
         raise SettingsError(f"{url!r}: say which file, as in file:services.yaml")
@@ -83,6 +98,7 @@ _OPENERS: dict[str, Callable[[str, str], Discoverer]] = {
     "etcd": lambda url, _rest: _etcd(url),
     "etcds": lambda url, _rest: _etcd(url),
     "dns": _dns,
+    "kubernetes": _kubernetes,
     "env": lambda _url, _rest: EnvironmentVariables(),
     "file": _file,
     "memory": lambda _url, _rest: MemoryRegistry(),
