@@ -42,7 +42,8 @@ def test_urls_that_are_understood(url: str, kind: type[Discoverer], where: str) 
     [
         "", "etcd", "etcd:", "etcd://", "etcd://h:x", "etcd://h:99999", "etcd://h?layout=nacos", "etcd://h?lay=kitex",
         "etcd://h/path", "etcd://h,", "etcd://h,i:x", "etcd://h?ca=/ca.pem", "etcds://h?cert=/c.pem",
-        "etcds://h?ca=/nowhere/ca.pem", "dns://h:53?port=0", "dns://h:53?port=x", "dns://h?x", "file:", "consul://h", "redis://h",
+        "etcds://h?ca=/nowhere/ca.pem", "kubernetes:?kubeconfig=/nowhere", "kubernetes:Shop", "kubernetes:shop?x=1",
+        "dns://h:53?port=0", "dns://h:53?port=x", "dns://h?x", "file:", "consul://h", "redis://h",
     ],
 )  # fmt: skip
 def test_urls_that_are_not(url: str) -> None:

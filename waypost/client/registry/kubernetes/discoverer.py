@@ -18,7 +18,7 @@ from waypost.client.registry.interface import Discoverer
 from waypost.client.registry.kubernetes.follower import GRACE, Follower
 from waypost.client.registry.kubernetes.position import place_of, position_of
 from waypost.client.registry.kubernetes.slice_api import SliceApi
-from waypost.client.registry.kubernetes.slices import SERVICE_LABEL, PortChoice, decode_slices, instances_of
+from waypost.client.registry.kubernetes.slices import ANY_PORT, SERVICE_LABEL, PortChoice, decode_slices, instances_of
 from waypost.errors import UnknownService
 from waypost.model.names import is_service
 
@@ -30,12 +30,12 @@ class KubernetesDiscoverer(Discoverer):
         self,
         api: SliceApi,
         *,
-        port: PortChoice | None = None,
+        port: PortChoice = ANY_PORT,
         grace: timedelta = GRACE,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._api = api
-        self._choice = port or PortChoice()
+        self._choice = port
         self._grace = grace
         self._now_ms = now_ms
         self._lock = threading.Lock()

@@ -84,8 +84,13 @@ class PortChoice:
             return next((port.number for port in piece.ports if port.name == self.name), None)
         if streams:
             names = ", ".join(sorted(port.name for port in streams))
-            raise InvalidPort("port-ambiguous", f"{piece.service} has the ports {names}: say which one, as in ?port=NAME")
+            raise InvalidPort(
+                "port-ambiguous", f"{piece.service} has the ports {names}: say which one, as in ?port=NAME"
+            )
         return None
+
+
+ANY_PORT = PortChoice()
 
 
 def decode_slice(doc: Any) -> Slice:
@@ -99,7 +104,7 @@ def decode_slice(doc: Any) -> Slice:
         version=as_text("resourceVersion", metadata.get("resourceVersion"), 64),
         family=as_text("addressType", body.get("addressType"), 16),
         ports=tuple(_ports(body.get("ports"))),
-        endpoints=tuple(_endpoint(as_object("an endpoint", each)) for each in as_list("endpoints", body.get("endpoints") or [])),
+        endpoints=tuple(_endpoints(body.get("endpoints"))),
     )
 
 
@@ -134,7 +139,8 @@ def instances_of(service: str, slices: Iterable[Slice], choice: PortChoice) -> d
         names = ", ".join(sorted(port.name for port in without_port.ports if port.name)) or "none"
         wanted = f"the port {choice.name!r}" if choice.name else "a TCP port"
         raise InvalidPort(
-            "port-missing", f"{service} does not name {wanted}; it names {names}: say where it listens, as in ?port=8080"
+            "port-missing",
+            f"{service} does not name {wanted}; it names {names}: say where it listens, as in ?port=8080",
         )
     return {id: instance for id, (_, instance) in sorted(found.items())}
 
@@ -160,7 +166,7 @@ def _instances(service: str, piece: Slice, port: int) -> Iterator[tuple[tuple[in
 
 
 def _ports(item: Any) -> Iterator[Port]:
-    for each in as_list("ports", item or []):
+    for each in as_list("ports", [] if item is None else item):
         port = as_object("a port", each)
         if port.get("port") is not None:
             yield Port(
@@ -168,6 +174,11 @@ def _ports(item: Any) -> Iterator[Port]:
                 number=as_int("port", port["port"]),
                 protocol=as_text("protocol", port.get("protocol") or "TCP", 16),
             )
+
+
+def _endpoints(item: Any) -> Iterator[Endpoint]:
+    for each in as_list("endpoints", [] if item is None else item):
+        yield _endpoint(as_object("an endpoint", each))
 
 
 def _endpoint(doc: Mapping[str, Any]) -> Endpoint:
