@@ -25,7 +25,7 @@ SERVER = "http://127.0.0.1:6443"
         ("kubernetes://minikube/", KubernetesAddress(context="minikube")),
         ("kubernetes://minikube/shop", KubernetesAddress(context="minikube", namespace="shop")),
         ("kubernetes://me@there:6443/shop", KubernetesAddress(context="me@there:6443", namespace="shop")),
-        ("kubernetes://arn:aws:eks:cluster/c/shop", KubernetesAddress(context="arn:aws:eks:cluster/c", namespace="shop")),
+        ("kubernetes://arn:aws:cluster/c/shop", KubernetesAddress(context="arn:aws:cluster/c", namespace="shop")),
         ("kubernetes://a%3Fb/shop", KubernetesAddress(context="a?b", namespace="shop")),
         ("kubernetes:shop?port=http", KubernetesAddress(namespace="shop", port=PortChoice(name="http"))),
         ("kubernetes:shop?port=80", KubernetesAddress(namespace="shop", port=PortChoice(number=80))),
@@ -39,7 +39,8 @@ def test_urls_that_are_understood(url: str, address: KubernetesAddress) -> None:
 @pytest.mark.parametrize(
     "url",
     ["kubernetes", "kubernetes:Shop", "kubernetes:a/b", "kubernetes:a.b", "kubernetes:///shop",
-     "kubernetes:shop?ports=http", "kubernetes:shop?port=0", "kubernetes:shop?port=65536", "kubernetes:shop?port", "k8s:shop"],
+     "kubernetes:shop?ports=http", "kubernetes:shop?port=0", "kubernetes:shop?port=65536", "kubernetes:shop?port",
+     "k8s:shop"],
 )  # fmt: skip
 def test_urls_that_are_not(url: str) -> None:
     with pytest.raises(SettingsError):
