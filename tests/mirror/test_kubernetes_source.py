@@ -12,8 +12,7 @@ import pytest
 from tests.client.registry.cut import Relay
 from tests.client.registry.slice_server import SliceServer
 from tests.contracts.conftest import eventually
-from tests.contracts.slices import endpoint_slice
-from tests.contracts.test_kubernetes import write_kubeconfig
+from tests.contracts.slices import endpoint_slice, write_kubeconfig
 from tests.mirror.mirrored import Mirrored
 from waypost.client.registry.instance import Instance
 from waypost.client.registry.kubernetes.address import KubernetesAddress

@@ -1,4 +1,5 @@
-"""Follows the EndpointSlices of one namespace: one list, then one watch, whatever the number of Services.
+"""Follows the EndpointSlices of one namespace: one list, then one watch, whatever the number of Services; after a cut it
+begins with a list again.
 
 Kubernetes copies a Service's labels to its slices, so a label selector chooses Services here too. What may be called is
 told: ready and not about to go. A Service of which it cannot be told where it listens stays as it was declared.
@@ -13,14 +14,7 @@ from datetime import timedelta
 
 from waypost.client.connection import Backoff
 from waypost.client.registry.kubernetes.position import is_older
-from waypost.client.registry.kubernetes.slice_api import (
-    Change,
-    HistoryGone,
-    Opened,
-    SliceApi,
-    SliceStream,
-    WatchEnded,
-)
+from waypost.client.registry.kubernetes.slice_api import Change, Opened, SliceApi, SliceStream
 from waypost.client.registry.kubernetes.slices import (
     ANY_PORT,
     SERVICE_LABEL,
@@ -139,15 +133,14 @@ class KubernetesSource:
                     has_listed = True
                 self._follow()
                 continue
-            except HistoryGone:
-                has_listed = False
             except RegistryUnavailable as error:
                 if self._closed.is_set():
                     return
                 if not self._is_away:
                     _log.warning("%s: what was declared stays", error)
                 self._is_away = True
-                has_listed = has_listed and not isinstance(error, WatchEnded)
+                # Nobody needs what happened meanwhile one by one: another mirror may have told the end of it already.
+                has_listed = False
             self._closed.wait(self._backoff.next().total_seconds())
 
     def _follow(self) -> None:

@@ -14,8 +14,7 @@ import pytest
 from tests.client.registry.cut import Relay
 from tests.client.registry.slice_server import SliceServer
 from tests.contracts.registry_contract import A_WHILE, CEILING_S, eventually, exactly, follow
-from tests.contracts.slices import endpoint_slice
-from tests.contracts.test_kubernetes import write_kubeconfig
+from tests.contracts.slices import endpoint_slice, write_kubeconfig
 from waypost.client.registry.feed import Watch
 from waypost.client.registry.instance import Instance
 from waypost.client.registry.kubernetes.address import KubernetesAddress

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.test_kubernetes import write_kubeconfig
+from tests.contracts.slices import write_kubeconfig
 from waypost.client.registry.kubernetes import connection
 from waypost.client.registry.kubernetes.address import KubernetesAddress, read_kubernetes
 from waypost.client.registry.kubernetes.connection import connect

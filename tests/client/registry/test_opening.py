@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.contracts.slices import write_kubeconfig
 from waypost.client.registry.dns import DnsDiscoverer
 from waypost.client.registry.environment import EnvironmentVariables
 from waypost.client.registry.etcd.registry import EtcdRegistry
 from waypost.client.registry.interface import Discoverer
+from waypost.client.registry.kubernetes.discoverer import KubernetesDiscoverer
 from waypost.client.registry.memory import MemoryRegistry
 from waypost.client.registry.opening import open_discoverer, open_registry
 from waypost.client.registry.static_file import StaticFile
@@ -49,6 +51,15 @@ def test_urls_that_are_understood(url: str, kind: type[Discoverer], where: str) 
 def test_urls_that_are_not(url: str) -> None:
     with pytest.raises(SettingsError):
         open_discoverer(url)
+
+
+def test_kubernetes_is_read_by_a_kubeconfig_and_only_read(tmp_path: Path) -> None:
+    url = f"kubernetes:shop?kubeconfig={write_kubeconfig(tmp_path / 'config', 'http://127.0.0.1:1')}"
+    with open_discoverer(url) as found:
+        assert type(found) is KubernetesDiscoverer
+        assert found.where == "Kubernetes at http://127.0.0.1:1, namespace shop"
+    with pytest.raises(NotSupported, match="etcd and waypost"):
+        open_registry(url)
 
 
 @pytest.mark.parametrize("url", ["env:", "file:services.yaml", "dns://127.0.0.1"])
