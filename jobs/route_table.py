@@ -124,7 +124,9 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
     )
     transitions = (
         rows.key_by(_everything, Types.INT())
-        .process(LapseGate(lease, brake_rules(settings), damping_rules(settings)), ROUTE_INPUT)
+        .process(
+            LapseGate(lease, brake_rules(settings), damping_rules(settings), settings.routes.catch_up_ms), ROUTE_INPUT
+        )
         .name("gate")
         .uid("gate")
     )

@@ -70,21 +70,20 @@ class LapseGate(KeyedProcessFunction):
     store shows, and of lapses the route folds know only what they are told here. So each service is told twice a minute
     that everything until now is decided: for the first time when the ticks have come to the time of the restart, for
     what the store shows is older. (A broker whose clock is behind ours delays that by as much.) Who began without state
-    waits longer, for the lapses of all times are still to be found out.
+    waits `catch_up_ms` longer, for the lapses of all times are still to be found out.
     """
 
     _TELL_EACH_MS = 30_000
-    _WITHOUT_STATE_MS = 180_000
-    """As `routes.catch_up_ms`: two default leases."""
     _TOLD_AT_ONCE = 64
     """Services told with one row: a few ms, and 10,000 services within ten seconds."""
 
-    def __init__(self, lease: Leases, brake: BrakeRules, damping: DampingRules) -> None:
+    def __init__(self, lease: Leases, brake: BrakeRules, damping: DampingRules, catch_up_ms: int) -> None:
         self._shards = lease.shards
         self._tick_ms = lease.tick_ms
         self._grace_ms = lease.batch_grace_ms
         self._brake = brake
         self._damping = damping
+        self._catch_up_ms = catch_up_ms
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self._rows = runtime_context.get_map_state(MapStateDescriptor("rows", Types.STRING(), BYTES))
@@ -114,7 +113,7 @@ class LapseGate(KeyedProcessFunction):
                 damping=self._damping,
             )
             restored = self._gate.clock.last_tick > 0
-            self._tell_at = ctx.timer_service().current_processing_time() + (0 if restored else self._WITHOUT_STATE_MS)
+            self._tell_at = ctx.timer_service().current_processing_time() + (0 if restored else self._catch_up_ms)
             for blob in self._rows.values():
                 row = decode_row(bytes(blob))
                 self._gate.rows.setdefault(row.end, {})[row.shard] = row

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tests.e2e import hostile
+from tests.e2e.flink_rest import restarts, running_job
 from tests.e2e.log_writer import HEARTBEAT, REGISTRY, LogWriter
 from tests.e2e.tables import CEILING_S, Tables
-from tests.e2e.test_route_job import restarts, running_job
 from waypost.errors import DecodeError
 from waypost.local.state import Stack
 from waypost.model.stamp import Stamp

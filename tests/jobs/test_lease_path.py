@@ -61,7 +61,7 @@ class LeasePath:
         windows = WindowPlan(size_ms=10_000, buckets=2, tick_ms=1000)
         self._leases, self._gate = self._leases.copy(), self._gate.copy()
         self._lease_task = Task(LeaseFold(REGISTRY, SHARDS, windows), self._leases)
-        gate = LapseGate(Leases(shards=SHARDS), BrakeRules(hold_ms=15_000), DampingRules())
+        gate = LapseGate(Leases(shards=SHARDS), BrakeRules(hold_ms=15_000), DampingRules(), catch_up_ms=180_000)
         self._gate_task = Task(gate, self._gate, T0 + round(second * 1000))
 
     def take(self, row: Row) -> list[LeaseTransition]:

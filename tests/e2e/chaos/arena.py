@@ -20,9 +20,9 @@ import redis
 from tests.e2e.chaos.canary import SERVICE, Canary
 from tests.e2e.chaos.churn import Churn
 from tests.e2e.chaos.faults import RECOVERY_S, Fault
+from tests.e2e.flink_rest import restarts
 from tests.e2e.log_writer import LogWriter
 from tests.e2e.tables import Tables, eventually
-from tests.e2e.test_route_job import restarts
 from waypost.client.keys import Keys
 from waypost.flink.rest import FlinkRest, FlinkUnavailable
 from waypost.flink.submission import Snapshots
