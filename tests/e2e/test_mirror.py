@@ -1,4 +1,4 @@
-"""What etcd and Kubernetes know is in the tables: registry, mirror, Kafka, the route job and Redis, all of them real."""
+"""What etcd and Kubernetes know is in the tables: registry, mirror, Kafka, the route job and Redis, all real."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Follows the EndpointSlices of one namespace: one list, then one watch, whatever the number of Services; after a cut it
-begins with a list again.
+"""Follows the EndpointSlices of one namespace: one list, then one watch, whatever the number of Services; after a cut
+it begins with a list again.
 
 Kubernetes copies a Service's labels to its slices, so a label selector chooses Services here too. What may be called is
 told: ready and not about to go. A Service of which it cannot be told where it listens stays as it was declared.

@@ -20,7 +20,7 @@ from waypost.client.registry.instance import Instance
 from waypost.client.registry.kubernetes.address import KubernetesAddress
 from waypost.client.registry.kubernetes.discoverer import KubernetesDiscoverer
 from waypost.client.registry.kubernetes.slice_api import SliceApi
-from waypost.errors import InvalidPort, RegistryUnavailable, UnknownService, WatchPositionLost
+from waypost.errors import InvalidName, InvalidPort, RegistryUnavailable, UnknownService, WatchPositionLost
 
 
 @pytest.fixture
@@ -280,6 +280,12 @@ def test_many_events_with_cuts_lose_nothing(server: SliceServer, relay: Relay, w
     events = follow(watch, exactly(pay(1, zone="last")))
     writer.join()
     assert [event.instance.zone for event in events] == [*(str(round) for round in range(1, 301)), "last"]
+
+
+def test_a_name_that_no_service_can_have_is_refused(found: KubernetesDiscoverer) -> None:
+    for ask in (found.get_service, found.watch):
+        with pytest.raises(InvalidName, match="63"):
+            ask("p" * 40 + "." + "p" * 40)
 
 
 def test_a_service_that_went_is_unknown_again(server: SliceServer, found: KubernetesDiscoverer, watch: Watch) -> None:
