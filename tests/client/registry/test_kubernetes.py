@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.config import ConfigException
 
 from tests.client.registry.cut import Relay
 from tests.client.registry.slice_server import SliceServer
@@ -151,6 +152,24 @@ def test_a_refusal_says_what_to_grant_and_is_got_over(
     eventually(lambda: watch.stale_since is not None)
 
     server.refusal = None
+    put(server, pay(2))
+    follow(watch, exactly(pay(2)))
+
+
+def test_credentials_that_cannot_be_renewed_are_an_outage(
+    server: SliceServer, found: KubernetesDiscoverer, watch: Watch
+) -> None:
+    def fails(_: object) -> None:
+        raise ConfigException("Token file exists but empty.")
+
+    settings = found._api._client.configuration
+    settings.refresh_api_key_hook = fails
+    server.end_watches()
+    eventually(lambda: watch.stale_since is not None)
+    with pytest.raises(RegistryUnavailable, match="Token file"):
+        found.get_service("pay")
+
+    settings.refresh_api_key_hook = None
     put(server, pay(2))
     follow(watch, exactly(pay(2)))
 
