@@ -245,7 +245,7 @@ class KeyedServiceStore:
         self._pending = context.get_state(ValueStateDescriptor("pending", BYTES))
         self._turns: dict[str, _Turn] = {}
         self.journal = context.get_list_state(ListStateDescriptor("journal", BYTES))
-        """Glued records that are not folded yet."""
+        """Glued records, and batches of lease transitions, that are not folded yet."""
         self._sets: StateMap[DeclaredSet] = StateMap(context, "sets", codec.encode_set, codec.decode_set)
         self._rows = InstanceRows(context, "instance-chunks", columns=3)
         self._facts: Column[InstanceFacts] = Column(self._rows, 0, codec.encode_facts, codec.decode_facts)

@@ -34,7 +34,7 @@ from jobs.operators.leased_table import LeasedTable
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import dead_letter
 from jobs.operators.slices import Slices
-from schemas.flink_types import DECIDED, REGISTRATIONS, WINDOW
+from schemas.flink_types import DECIDED, LEASES, REGISTRATIONS, WINDOW
 from waypost.errors import DecodeError, FencedError, PublicationRefused, StoreUnavailable
 from waypost.metrics import (
     AUDIT_PARTS,
@@ -72,7 +72,7 @@ from waypost.model.service_state import Position
 from waypost.model.stamp import Cause, Stamp
 from waypost.settings import Routes
 from waypost.wire.endpoint import JsonRenderer
-from waypost.wire.glue import read_entries
+from waypost.wire.glue import FIELD, read_entries
 from waypost.wire.health_window import decode_window
 from waypost.wire.registry import RegistrationEvent, decode_registration
 from waypost.wire.route_changes import encode_restart, encode_route_changes
@@ -106,7 +106,7 @@ _WHY: dict[type, str] = {NeedSnapshot: "need-snapshot", NotOpen: "not-open", Fen
 """How refusals are counted."""
 
 _AT_ONCE = 16
-"""Records of a service folded without a break: about a millisecond. More of them at a time are put aside."""
+"""Records or leases of a service folded without a break: about a millisecond. More of them at a time are put aside."""
 
 _MAX_SNAPSHOTS = 3
 """Snapshots tried in one go when somebody else keeps writing the same service."""
@@ -142,8 +142,8 @@ class _Live:
     lag: int = 0
     """How far behind the log the newest record was when it was read. Not how old it is now: a change that waits would
     fall behind by its own waiting."""
-    aside: deque[_Record] = field(default_factory=deque)
-    """Records that wait for a slice; state has them, too."""
+    aside: deque[_Record | LeaseTransition] = field(default_factory=deque)
+    """What waits for a slice; the journal has it, too."""
     slice: int = 0
     """When the next slice begins; 0: none is booked."""
     oldest: int = 0
@@ -217,15 +217,20 @@ class RouteFold(KeyedCoProcessFunction):
             yield from self._note_decided(service, int(body), ctx)
             return
         now = ctx.timer_service().current_processing_time()
-        fold, live = self._turn(service, ctx)
-        if kind == WINDOW:
+        if kind == LEASES:
+            transitions = decode_transitions(body)
+            if len(transitions) > _AT_ONCE or self._has_more_aside(service):
+                self._put_aside(service, body, transitions, ctx, now)
+                return
+            fold, live = self._turn(service, ctx)
+            self._fold_leases(fold, transitions)
+            yield from self._conclude(service, fold, live, ctx, now)
+        else:
+            assert kind == WINDOW
+            fold, live = self._turn(service, ctx)
             stats = self._end_window(fold, live, decode_window(body))
             yield from self._conclude(service, fold, live, ctx, now)
             self._refresh(fold.service, stats, ctx, now)
-        else:
-            for transition in decode_transitions(body):
-                fold.apply(transition, self._cause(transition))
-            yield from self._conclude(service, fold, live, ctx, now)
         self._save(service)
 
     def _note_decided(self, service: str, until: int, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
@@ -243,7 +248,7 @@ class RouteFold(KeyedCoProcessFunction):
         now = ctx.timer_service().current_processing_time()
         records = _records(column)
         if len(records) > _AT_ONCE or self._has_more_aside(service):
-            self._put_aside(service, column, records, ctx, now)
+            self._put_aside(service, column.encode(), records, ctx, now)
             return
         readable = yield from self._readable(service, records)
         if readable:  # A service is known by what can be read of it.
@@ -289,20 +294,29 @@ class RouteFold(KeyedCoProcessFunction):
             if verdict.dead:
                 yield self._refuse(record, DecodeError(verdict.reason))
 
+    def _fold_leases(self, fold: ServiceFold, transitions: list[LeaseTransition]) -> None:
+        for transition in transitions:
+            fold.apply(transition, self._cause(transition))
+
     def _has_more_aside(self, service: str) -> bool:
-        """Tell whether records of the service wait, which later ones must not overtake: of an instance that is not
-        registered yet there is nothing to update."""
+        """Tell whether something about the service waits, which what comes later must not overtake: of an instance that
+        is not registered yet there is nothing to update, and a table's position covers all leases until then."""
         live = self._live.get(service)
         return bool(live.aside) if live is not None else bool(list(self._state.journal.get() or ()))
 
     def _put_aside(
-        self, service: str, column: str, records: list[_Record], ctx: KeyedCoProcessFunction.Context, now: int
+        self,
+        service: str,
+        entry: bytes,
+        content: list[_Record] | list[LeaseTransition],
+        ctx: KeyedCoProcessFunction.Context,
+        now: int,
     ) -> None:
-        """Keep records for slices of their own. The journal keeps them until all of them are folded: after a crash
-        some are folded again."""
+        """Keep the content of a row for slices of its own. The journal keeps it until all is folded: after a crash some
+        is folded again."""
         _, live = self._turn(service, ctx)
-        self._state.journal.add(column.encode())
-        live.aside.extend(records)
+        self._state.journal.add(entry)
+        live.aside.extend(content)
         self._book(live, ctx, now)
 
     def _book(self, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
@@ -320,7 +334,9 @@ class RouteFold(KeyedCoProcessFunction):
             return
         while live.aside and not self._slices.is_over():
             some = [live.aside.popleft() for _ in range(min(_AT_ONCE, len(live.aside)))]
-            yield from self._fold(fold, live, (yield from self._readable(service, some)), now)
+            records = [item for item in some if isinstance(item, _Record)]
+            yield from self._fold(fold, live, (yield from self._readable(service, records)), now)
+            self._fold_leases(fold, [item for item in some if isinstance(item, LeaseTransition)])
         if live.aside:
             self._book(live, ctx, now)
         else:
@@ -393,8 +409,8 @@ class RouteFold(KeyedCoProcessFunction):
             live.next_purge = now + 1 + hash(service) % _PURGE_MS
             ctx.timer_service().register_processing_time_timer(live.next_audit)
             self._meters.set(SERVICES, len(self._live))
-            for column in self._state.journal.get() or ():
-                live.aside.extend(_records(bytes(column).decode()))
+            for entry in self._state.journal.get() or ():
+                live.aside.extend(_journaled(bytes(entry)))
             if live.aside:
                 self._book(live, ctx, now)
         return live
@@ -658,6 +674,11 @@ def _writer(context: RuntimeContext) -> WriterId:
 def _records(column: str) -> list[_Record]:
     """Take a glued column apart, oldest record first."""
     return sorted(_Record(stamp, key.encode(), text.encode()) for key, stamp, text in read_entries(column))
+
+
+def _journaled(entry: bytes) -> list[_Record] | list[LeaseTransition]:
+    """Read an entry of the journal, a glued column or a batch of transitions. Only columns have separators."""
+    return _records(entry.decode()) if FIELD.encode() in entry else decode_transitions(entry)
 
 
 def _decode(record: _Record, service: str) -> RegistrationEvent:

@@ -13,6 +13,7 @@ import pytest
 from pyflink.common import Row
 
 from jobs.operators import routes
+from schemas.flink_types import LEASES
 from tests.jobs.fakes import Checkpoint, Subtask, run_for
 from tests.jobs.world import HEARTBEAT, JOB, OTHER_JOB, REGISTRY, A, B, C, D, World, decided, fold
 from tests.model.events import SECOND, T0, a_fact, a_set, deregistered, registered
@@ -25,6 +26,7 @@ from waypost.wire.dead_letter import decode_dead_letter
 from waypost.wire.glue import ENTRY, encode_entry
 from waypost.wire.registry import encode_registration
 from waypost.wire.route_changes import Chunk, RestartMarker, decode_route_change
+from waypost.wire.transitions import encode_transitions
 
 
 def decoded(task: Subtask) -> list[Chunk | RestartMarker]:
@@ -937,6 +939,63 @@ def test_what_comes_in_bulk_is_folded_in_slices_and_holds_up_nobody(world: World
     task.run_for(10 * SECOND)
     assert all(len(world.table(service)) == 300 for service in (A, C, D))
     assert not any(task.state.lists.values())
+
+
+def fleet(world: World, task: Subtask, service: ServiceKey) -> list[InstanceEvent]:
+    """Register forty instances and let them be seen."""
+    events = [world.register(task, service=service, instance=f"p-{n}") for n in range(40)]
+    task.run_for(SECOND)
+    assert len(world.table(service)) == 40
+    return events
+
+
+def ended(world: World, events: list[InstanceEvent]) -> Row:
+    """Return the gate's row of a tick in which the leases of all these ended."""
+    now = (world.clock.wall - T0) / 1000
+    lapses = [a_fact(LeaseFact.LAPSED, now, e.stamp, e.instance, service=e.service) for e in events]
+    return Row(str(events[0].service), LEASES, encode_transitions(lapses))
+
+
+def test_leases_that_end_in_bulk_are_folded_in_slices_and_hold_up_nobody(world: World) -> None:
+    task = world.start()
+    world.register(task, service=B)
+    fleets = [fleet(world, task, service) for service in (A, C, D)]
+
+    for events in fleets:
+        task.process(ended(world, events[:-1]))
+    world.register(task, service=B, instance="p-2")
+
+    assert world.table(B) == {"p-1", "p-2"}
+    assert all(len(world.table(service)) == 40 for service in (A, C, D))
+    task.run_for(10 * SECOND)
+    assert all(world.table(service) == {"p-39"} for service in (A, C, D))
+    assert not any(task.state.lists.values())
+
+
+def test_a_lease_that_ends_later_does_not_overtake_those_put_aside(world: World) -> None:
+    task = world.start()
+    events = fleet(world, task, A)
+    before = world.revision()
+    task.process(ended(world, events[:-2]))
+
+    task.process(ended(world, [events[-2]]))
+
+    assert world.revision() == before, "a table says until when all leases are in it"
+    task.run_for(10 * SECOND)
+    assert world.table() == {"p-39"}
+
+
+def test_leases_put_aside_survive_a_crash_among_records(world: World) -> None:
+    task = world.start()
+    task.process(ended(world, fleet(world, task, A)[:-1]))
+    fold(task, deregistered(world.stamp(), "p-39", service=A))
+    task.process(bulk(world, A, 60))
+
+    again = world.start(task.state.copy(), attempt=1)
+    again.run_for(30 * SECOND)
+
+    assert world.table() == {f"p-{n}" for n in range(40, 60)}, "the others were registered longer ago than they left"
+    assert not any(again.state.lists.values())
 
 
 def test_few_gathered_records_are_folded_at_once(world: World) -> None:
