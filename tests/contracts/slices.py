@@ -1,7 +1,8 @@
-"""EndpointSlices as a test writes them."""
+"""EndpointSlices as a test writes them, and the way to who serves them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from waypost.client.registry.instance import Instance
@@ -37,3 +38,15 @@ def endpoint_slice(
         "ports": said if ports is None else ports,
         "endpoints": [endpoint(each) for each in instances],
     }
+
+
+def write_kubeconfig(path: Path, url: str) -> Path:
+    """Write a kubeconfig with the contexts `here` (namespace `shop`) and `a/b:c`."""
+    path.write_text(
+        "{apiVersion: v1, kind: Config, current-context: here,"
+        f" clusters: [{{name: there, cluster: {{server: '{url}'}}}}],"
+        " users: [{name: me, user: {token: t}}],"
+        " contexts: [{name: here, context: {cluster: there, user: me, namespace: shop}},"
+        " {name: 'a/b:c', context: {cluster: there, user: me}}]}"
+    )
+    return path

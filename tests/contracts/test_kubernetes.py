@@ -11,7 +11,7 @@ import pytest
 
 from tests.client.registry.slice_server import SliceServer
 from tests.contracts.registry_contract import DiscovererContract, World
-from tests.contracts.slices import endpoint_slice
+from tests.contracts.slices import endpoint_slice, write_kubeconfig
 from waypost.client.registry.instance import Instance
 from waypost.client.registry.opening import open_discoverer
 from waypost.local.kubernetes import Kubernetes
@@ -51,17 +51,6 @@ class KubernetesWorld(World):
         those = [each for each in self._instances.values() if int(each.id.rpartition("-")[2]) % 2 == number]
         name = f"{self.service}-{number}"
         self._slices.put(endpoint_slice(self.service, *those, name=name)) if those else self._slices.drop(name)
-
-
-def write_kubeconfig(path: Path, url: str) -> Path:
-    path.write_text(
-        "{apiVersion: v1, kind: Config, current-context: here,"
-        f" clusters: [{{name: there, cluster: {{server: '{url}'}}}}],"
-        " users: [{name: me, user: {token: t}}],"
-        " contexts: [{name: here, context: {cluster: there, user: me, namespace: shop}},"
-        " {name: 'a/b:c', context: {cluster: there, user: me}}]}"
-    )
-    return path
 
 
 class TestFake(DiscovererContract):

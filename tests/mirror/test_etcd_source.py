@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,11 +11,11 @@ import pytest
 from tests.client.registry.cut import Relay
 from tests.contracts.conftest import eventually
 from tests.contracts.registry_servers import EtcdServer
+from tests.mirror.mirrored import Mirrored
 from waypost.client.registry.etcd.gateway import EtcdGateway
 from waypost.client.registry.etcd.layouts import KitexLayout, Layout, WaypostLayout
 from waypost.client.registry.instance import Instance
 from waypost.mirror.etcd import EtcdSource
-from waypost.mirror.sets import Endpoints
 from waypost.model.lifecycle import Status
 
 pytestmark = pytest.mark.e2e
@@ -40,46 +39,24 @@ def relay(server: EtcdServer) -> Iterator[Relay]:
     relay.close()
 
 
-class Mirrored:
-    """Keeps what it is told."""
-
-    def __init__(self, known: Mapping[str, Endpoints]) -> None:
-        self._lock = threading.Lock()
-        self.sets = dict(known)
-        self.told: list[dict[str, Endpoints]] = []
-
-    def __call__(self, changed: Mapping[str, Endpoints]) -> None:
-        with self._lock:
-            self.told.append(dict(changed))
-            self.sets.update(changed)
-
-    def ports(self) -> dict[str, set[int]]:
-        with self._lock:
-            return {service: {port for _, port in those} for service, those in self.sets.items() if those}
-
-    def becomes(self, **ports: set[int]) -> None:
-        eventually(lambda: self.ports() == ports, within=60)
-
-
 Mirror = Callable[..., Mirrored]
 
 
 @pytest.fixture
 def mirror(relay: Relay) -> Iterator[Mirror]:
-    opened: list[tuple[EtcdSource, EtcdGateway]] = []
+    opened: list[EtcdSource] = []
 
     def start(layout: Layout = LAYOUT, *, grace: timedelta = LONG, **known: set[int]) -> Mirrored:
         before = {service: frozenset(("10.0.0.1", port) for port in ports) for service, ports in known.items()}
         mirrored, gateway = Mirrored(before), EtcdGateway(f"http://{relay.address}")
         source = EtcdSource(gateway, layout, mirrored, known=before, grace=grace)
-        opened.append((source, gateway))
+        opened.append(source)
         source.start()
         return mirrored
 
     yield start
-    for source, gateway in opened:
+    for source in opened:
         source.close()
-        gateway.close()
 
 
 class Writer:

@@ -64,13 +64,14 @@ def discover(
 ) -> None:
     """Show the instances of SERVICE as a registry sees them.
 
-    Without --watch all of them with their status, with --watch those that may be called. Namespaces are Waypost's own;
-    other registries have none.
+    Without --watch all of them with their status, with --watch those that may be called. --namespace is for Waypost;
+    Kubernetes has its own in the URL, other registries have none.
 
     \b
     waypost discover payments
     waypost discover payments --from etcd://127.0.0.1:2379 -o json
     waypost discover payments --from 'etcd://127.0.0.1:2379?layout=kitex' --watch
+    waypost discover payments --from 'kubernetes:shop?port=http'
     waypost discover redis --from env:
     """
     with for_reading(source, namespace=namespace, redis=redis, state_dir=state_dir) as registry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from waypost.client.connection import Backoff
@@ -14,20 +14,17 @@ from waypost.client.registry.instance import Instance
 from waypost.errors import RegistryUnavailable
 from waypost.mirror.memory import Memory
 from waypost.mirror.sets import NONE, Endpoint, Endpoints
+from waypost.mirror.source import Tell
 from waypost.model.names import is_service
 
 _log = logging.getLogger(__name__)
-
-Tell = Callable[[Mapping[str, Endpoints]], None]
-"""Is told of the services that changed: their endpoints as they are now, none for one that is gone."""
-
 
 GRACE = timedelta(seconds=30)
 """Owners notice within a third of their lease that they have to register anew; Kitex's is 60 s, ours 30 s."""
 
 
 class EtcdSource:
-    """See the module; one thread. `known` is what an earlier mirror has declared.
+    """See the module; one thread. `known` is what an earlier mirror has declared. It owns `gateway` and closes it.
 
     An etcd without any service at all is not believed at the start when something is known: an empty one is sooner an
     accident than the truth. From then on its cluster and revision tell whether it is the one it was; if not,
@@ -72,6 +69,7 @@ class EtcdSource:
             self._stream.close()
         if self._thread.is_alive():
             self._thread.join()
+        self._gateway.close()
 
     def look(self) -> None:
         """List everything once. Raises RegistryUnavailable."""

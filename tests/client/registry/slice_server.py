@@ -6,8 +6,10 @@ passes the contract that the real one passes (tests/contracts/test_kubernetes.py
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,7 +35,7 @@ class SliceServer:
         self._past: dict[int, dict[str, Doc]] = {100: {}}
         self._said: list[Doc] = []
         self._generation = 0
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         self._port = 0
         self.start()
 
@@ -44,11 +46,8 @@ class SliceServer:
     # -- life and accidents ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            fake = self
-
-        self._server = Server(("127.0.0.1", self._port), _Handler)
+        self._server = _Server(("127.0.0.1", self._port), _Handler)
+        self._server.fake = self
         self._port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -58,6 +57,7 @@ class SliceServer:
             self.end_watches()
             self._server.shutdown()
             self._server.server_close()
+            self._server.cut()
             self._server = None
 
     def end_watches(self) -> None:
@@ -166,6 +166,25 @@ class SliceServer:
             for event in self._said:
                 send(event)
             self._said.clear()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    fake: SliceServer
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._connections: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self._connections.append(connection)
+        return connection, address
+
+    def cut(self) -> None:
+        for each in self._connections:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.contracts.slices import write_kubeconfig
 from waypost.client.registry.dns import DnsDiscoverer
 from waypost.client.registry.environment import EnvironmentVariables
 from waypost.client.registry.etcd.registry import EtcdRegistry
 from waypost.client.registry.interface import Discoverer
+from waypost.client.registry.kubernetes.discoverer import KubernetesDiscoverer
 from waypost.client.registry.memory import MemoryRegistry
 from waypost.client.registry.opening import open_discoverer, open_registry
 from waypost.client.registry.static_file import StaticFile
@@ -42,12 +44,22 @@ def test_urls_that_are_understood(url: str, kind: type[Discoverer], where: str) 
     [
         "", "etcd", "etcd:", "etcd://", "etcd://h:x", "etcd://h:99999", "etcd://h?layout=nacos", "etcd://h?lay=kitex",
         "etcd://h/path", "etcd://h,", "etcd://h,i:x", "etcd://h?ca=/ca.pem", "etcds://h?cert=/c.pem",
-        "etcds://h?ca=/nowhere/ca.pem", "dns://h:53?port=0", "dns://h:53?port=x", "dns://h?x", "file:", "consul://h", "redis://h",
+        "etcds://h?ca=/nowhere/ca.pem", "kubernetes:?kubeconfig=/nowhere", "kubernetes:Shop", "kubernetes:shop?x=1",
+        "dns://h:53?port=0", "dns://h:53?port=x", "dns://h?x", "file:", "consul://h", "redis://h",
     ],
 )  # fmt: skip
 def test_urls_that_are_not(url: str) -> None:
     with pytest.raises(SettingsError):
         open_discoverer(url)
+
+
+def test_kubernetes_is_read_by_a_kubeconfig_and_only_read(tmp_path: Path) -> None:
+    url = f"kubernetes:shop?kubeconfig={write_kubeconfig(tmp_path / 'config', 'http://127.0.0.1:1')}"
+    with open_discoverer(url) as found:
+        assert type(found) is KubernetesDiscoverer
+        assert found.where == "Kubernetes at http://127.0.0.1:1, namespace shop"
+    with pytest.raises(NotSupported, match="etcd and waypost"):
+        open_registry(url)
 
 
 @pytest.mark.parametrize("url", ["env:", "file:services.yaml", "dns://127.0.0.1"])

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
-from waypost.client.registry.kubernetes.slices import PortChoice
+from waypost.client.registry.kubernetes.slices import ANY_PORT, PortChoice
 from waypost.errors import SettingsError
 from waypost.model.names import is_namespace
 
@@ -30,7 +30,7 @@ class KubernetesAddress:
     context: str | None = None
     namespace: str | None = None
     kubeconfig: Path | None = None
-    port: PortChoice = PortChoice()
+    port: PortChoice = ANY_PORT
 
 
 def read_kubernetes(url: str) -> KubernetesAddress:

@@ -35,7 +35,16 @@ def connect(where: KubernetesAddress) -> tuple[client.ApiClient, str]:
         else:
             config.load_incluster_config(settings)  # type: ignore[no-untyped-call]
             namespace = where.namespace or POD_NAMESPACE.read_text().strip()
-    except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as error:
+    # The loader takes a kubeconfig's shape for granted.
+    except (
+        config.ConfigException,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        yaml.YAMLError,
+    ) as error:
         raise SettingsError(
             f"no way to a Kubernetes API server: {error}. Set KUBECONFIG, or run it in a pod with a service account"
         ) from error

@@ -18,9 +18,12 @@ from waypost.client.registry.interface import Discoverer
 from waypost.client.registry.kubernetes.follower import GRACE, Follower
 from waypost.client.registry.kubernetes.position import place_of, position_of
 from waypost.client.registry.kubernetes.slice_api import SliceApi
-from waypost.client.registry.kubernetes.slices import SERVICE_LABEL, PortChoice, decode_slices, instances_of
-from waypost.errors import UnknownService
+from waypost.client.registry.kubernetes.slices import ANY_PORT, SERVICE_LABEL, PortChoice, decode_slices, instances_of
+from waypost.errors import InvalidName, UnknownService
 from waypost.model.names import is_service
+
+MAX_SERVICE = 63
+"""Characters, because the name is the value of a label."""
 
 
 class KubernetesDiscoverer(Discoverer):
@@ -30,12 +33,12 @@ class KubernetesDiscoverer(Discoverer):
         self,
         api: SliceApi,
         *,
-        port: PortChoice | None = None,
+        port: PortChoice = ANY_PORT,
         grace: timedelta = GRACE,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._api = api
-        self._choice = port or PortChoice()
+        self._choice = port
         self._grace = grace
         self._now_ms = now_ms
         self._lock = threading.Lock()
@@ -44,7 +47,7 @@ class KubernetesDiscoverer(Discoverer):
 
     def get_service(self, service: str) -> ServiceSnapshot:
         """As the interface says. Raises InvalidPort when it cannot be told where its instances listen."""
-        listing = self._api.list(f"{SERVICE_LABEL}={checked_service(service)}")
+        listing = self._api.list(f"{SERVICE_LABEL}={_checked(service)}")
         if not listing.found:
             raise UnknownService(service, self.where)
         place = place_of(self._api.server, self._api.namespace, self._choice)
@@ -61,7 +64,7 @@ class KubernetesDiscoverer(Discoverer):
     def watch(self, service: str, *, after: ServiceSnapshot | None = None) -> Watch:
         """As the interface says; `poll` raises InvalidPort too, when it could never be told where instances listen."""
         follower = Follower(
-            self._api, self._choice, checked_service(service), after=after, grace=self._grace, now_ms=self._now_ms
+            self._api, self._choice, _checked(service), after=after, grace=self._grace, now_ms=self._now_ms
         )
         with self._lock:
             self._followers.add(follower)
@@ -81,3 +84,9 @@ class KubernetesDiscoverer(Discoverer):
         follower.close()
         with self._lock:
             self._followers.discard(follower)
+
+
+def _checked(service: str) -> str:
+    if len(checked_service(service)) > MAX_SERVICE:
+        raise InvalidName("bad-service", f"a Service of Kubernetes has a name of at most {MAX_SERVICE} characters")
+    return service

@@ -1,9 +1,9 @@
 """Keeps the feed of one service in step with Kubernetes.
 
-List, then watch from the version of the list. The server ends a watch every few minutes, and a network cuts one: it goes
-on from the version reached. Where the server has no history from there (410), or ends a watch with another error, the
-service is listed anew and the difference told, except to somebody who asked to go on from an old snapshot: who wants
-every change has to be told that some are gone.
+List, then watch from the version of the list. The server ends a watch every few minutes, and a network cuts one: it
+goes on from the version reached. Where the server has no history from there (410), or ends a watch with another error,
+the service is listed anew and the difference told, except to somebody who asked to go on from an old snapshot: who
+wants every change has to be told that some are gone.
 
 **An API server that was emptied or put back to an older copy is not believed when it says that a service is gone.** Its
 version is lower than one already seen: then an empty list leaves the instances last known in place, marked stale, until

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 import urllib3
-from kubernetes import client
+from kubernetes import client, config
 
 from waypost.client.registry.kubernetes.address import KubernetesAddress
 from waypost.client.registry.kubernetes.connection import connect
@@ -135,7 +135,8 @@ class SliceApi:
             )
         except client.ApiException as error:
             raise self._refused(error) from error
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        # Credentials are renewed on the way, too: a token that is being written may be empty for a moment.
+        except (urllib3.exceptions.HTTPError, client.OpenApiException, config.ConfigException, OSError) as error:
             raise self._unavailable(error) from error
         return response
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from waypost.client.registry.instance import Instance, checked
@@ -59,6 +59,36 @@ class Slice:
     family: str
     ports: tuple[Port, ...]
     endpoints: tuple[Endpoint, ...]
+    made: dict[int, tuple[Instance, ...]] = field(default_factory=dict, repr=False, compare=False)
+    """What `instances` returned, by port: of a thousand endpoints a change concerns one slice."""
+
+    def instances(self, port: int) -> tuple[Instance, ...]:
+        """Return the endpoints that can be called at all; others are logged, once."""
+        if port not in self.made:
+            found = (self._instance(endpoint, port) for endpoint in self.endpoints)
+            self.made[port] = tuple(each for each in found if each is not None)
+        return self.made[port]
+
+    def _instance(self, endpoint: Endpoint, port: int) -> Instance | None:
+        try:
+            return checked(
+                Instance(
+                    id=endpoint.pod or f"{endpoint.address}:{port}",
+                    name=self.service,
+                    address=endpoint.address,
+                    port=port,
+                    status=endpoint.status,
+                    zone=endpoint.zone,
+                    metadata={"node": endpoint.node} if endpoint.node else {},
+                )
+            )
+        except InvalidInstance as error:
+            _log.warning("an endpoint in %s cannot be called and is left out: %s", self.name, error)
+            return None
+
+    def rank(self, instance: Instance) -> tuple[int, int, str]:
+        """Return how an instance compares with one of the same id in another slice; the lowest counts."""
+        return _FAMILIES.get(self.family, len(_FAMILIES)), _STATUSES[instance.status], self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +114,13 @@ class PortChoice:
             return next((port.number for port in piece.ports if port.name == self.name), None)
         if streams:
             names = ", ".join(sorted(port.name for port in streams))
-            raise InvalidPort("port-ambiguous", f"{piece.service} has the ports {names}: say which one, as in ?port=NAME")
+            raise InvalidPort(
+                "port-ambiguous", f"{piece.service} has the ports {names}: say which one, as in ?port=NAME"
+            )
         return None
+
+
+ANY_PORT = PortChoice()
 
 
 def decode_slice(doc: Any) -> Slice:
@@ -99,7 +134,7 @@ def decode_slice(doc: Any) -> Slice:
         version=as_text("resourceVersion", metadata.get("resourceVersion"), 64),
         family=as_text("addressType", body.get("addressType"), 16),
         ports=tuple(_ports(body.get("ports"))),
-        endpoints=tuple(_endpoint(as_object("an endpoint", each)) for each in as_list("endpoints", body.get("endpoints") or [])),
+        endpoints=tuple(_endpoints(body.get("endpoints"))),
     )
 
 
@@ -127,40 +162,22 @@ def instances_of(service: str, slices: Iterable[Slice], choice: PortChoice) -> d
         if port is None:
             without_port = piece
             continue
-        for rank, instance in _instances(service, piece, port):
+        for instance in piece.instances(port):
+            rank = piece.rank(instance)
             if instance.id not in found or rank < found[instance.id][0]:
                 found[instance.id] = rank, instance
     if without_port is not None and not found:
         names = ", ".join(sorted(port.name for port in without_port.ports if port.name)) or "none"
         wanted = f"the port {choice.name!r}" if choice.name else "a TCP port"
         raise InvalidPort(
-            "port-missing", f"{service} does not name {wanted}; it names {names}: say where it listens, as in ?port=8080"
+            "port-missing",
+            f"{service} does not name {wanted}; it names {names}: say where it listens, as in ?port=8080",
         )
     return {id: instance for id, (_, instance) in sorted(found.items())}
 
 
-def _instances(service: str, piece: Slice, port: int) -> Iterator[tuple[tuple[int, int, str], Instance]]:
-    for endpoint in piece.endpoints:
-        try:
-            instance = checked(
-                Instance(
-                    id=endpoint.pod or f"{endpoint.address}:{port}",
-                    name=service,
-                    address=endpoint.address,
-                    port=port,
-                    status=endpoint.status,
-                    zone=endpoint.zone,
-                    metadata={"node": endpoint.node} if endpoint.node else {},
-                )
-            )
-        except InvalidInstance as error:
-            _log.warning("an endpoint of %s in %s cannot be called and is left out: %s", service, piece.name, error)
-            continue
-        yield (_FAMILIES.get(piece.family, len(_FAMILIES)), _STATUSES[endpoint.status], piece.name), instance
-
-
 def _ports(item: Any) -> Iterator[Port]:
-    for each in as_list("ports", item or []):
+    for each in as_list("ports", [] if item is None else item):
         port = as_object("a port", each)
         if port.get("port") is not None:
             yield Port(
@@ -168,6 +185,11 @@ def _ports(item: Any) -> Iterator[Port]:
                 number=as_int("port", port["port"]),
                 protocol=as_text("protocol", port.get("protocol") or "TCP", 16),
             )
+
+
+def _endpoints(item: Any) -> Iterator[Endpoint]:
+    for each in as_list("endpoints", [] if item is None else item):
+        yield _endpoint(as_object("an endpoint", each))
 
 
 def _endpoint(doc: Mapping[str, Any]) -> Endpoint:
