@@ -240,13 +240,15 @@ class Arena:
 
     @contextlib.contextmanager
     def storm(self, services: int, instances: int, lease_s: int = 86_400) -> Iterator[str]:
-        """Register so many instances of services `<name>-<number>` at once; they are deregistered after the block."""
+        """Register so many instances of services `<name>-<number>` at once; after the block they are deregistered, and
+        it ends when they are gone, for that is a storm as well."""
         name = f"storm-{self.random.randrange(10**9)}"
         self.log.storm(name, services=services, instances=instances, lease_s=lease_s)
         yield name
         for number in range(instances):
             self.log.post(f"{name}-{number % services}", op="deregister", instance=f"{name}-i{number}")
         self.log.flush()
+        eventually(lambda: not any(self.tables.ids(f"{name}-{n}") for n in range(services)), within_s=900)
 
     @property
     def rest(self) -> FlinkRest:
