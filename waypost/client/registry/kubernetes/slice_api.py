@@ -11,6 +11,7 @@ HistoryGone, and WatchEnded.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -167,7 +168,7 @@ class SliceStream:
         self._selector = selector
         self._version = version
         self._response: urllib3.HTTPResponse | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     def parts(self) -> Iterator[Part]:
         """Yield what happens until the server ends the watch in good order, which it does every few minutes, or it is
@@ -181,15 +182,15 @@ class SliceStream:
         )
         self._response = response
         try:
-            if self._closed:
+            if self._closed.is_set():
                 return
             yield Opened()
             for line in _lines(response):
-                if self._closed:
+                if self._closed.is_set():
                     return
                 yield _part(line)
         except (urllib3.exceptions.HTTPError, OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            if not self._closed:
+            if not self._closed.is_set():
                 raise RegistryUnavailable(f"a watch of Kubernetes was cut: {type(error).__name__}: {error}") from error
         finally:
             self._response = None
@@ -197,7 +198,7 @@ class SliceStream:
 
     def close(self) -> None:
         """End `parts`, also while it waits."""
-        self._closed = True
+        self._closed.set()
         response = self._response
         if response is not None:
             with contextlib.suppress(OSError, ValueError, RuntimeError):
