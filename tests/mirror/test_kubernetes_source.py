@@ -173,6 +173,7 @@ def test_an_api_server_that_was_emptied_takes_nobody_away_at_once(server: SliceS
     mirrored = mirror()
     mirrored.becomes(pay={1, 2}, cart={2})
 
+    eventually(lambda: any("watch" in query for query in server.asked), within=60)  # or nothing tells it of the end
     server.wipe()
     put(server, "pay", 3)
 
@@ -190,6 +191,7 @@ def test_after_a_grace_a_service_that_is_back_is_believed_and_one_that_is_not_st
     mirrored = mirror(grace=SHORT)
     mirrored.becomes(pay={1}, cart={2})
 
+    eventually(lambda: any("watch" in query for query in server.asked), within=60)  # or nothing tells it of the end
     server.wipe()
     put(server, "pay", 3)
 
