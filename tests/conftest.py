@@ -84,7 +84,7 @@ def kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]
     """A real Kubernetes with three nodes, built by `make kubernetes`. Shared: make namespaces and nodes of your own."""
     from waypost.local.kubernetes import Kubernetes
 
-    with Kubernetes(tmp_path_factory.mktemp("kubernetes"), nodes=3) as cluster:
+    with Kubernetes(tmp_path_factory.mktemp("kubernetes"), nodes=3, node_monitor_grace_s=20) as cluster:
         print(f"kubernetes: ready after {cluster.ready_after_s:.1f} s")
         yield cluster
 

@@ -23,9 +23,11 @@ def node(room: Namespace) -> Iterator[str]:
 
 def test_nodes_become_ready_with_room_for_pods(kubernetes: Kubernetes) -> None:
     with kubernetes.api_client() as api:
-        nodes = [client.CoreV1Api(api).read_node(name) for name in ("node-1", "node-2", "node-3")]
+        read = lambda: [client.CoreV1Api(api).read_node(name) for name in ("node-1", "node-2", "node-3")]  # noqa: E731
+        is_ready = lambda: all(condition(node, "Ready") == "True" for node in read())  # noqa: E731
+        kubernetes.wait_until(is_ready, "the nodes are ready")
+        nodes = read()
 
-    assert [condition(node, "Ready") for node in nodes] == ["True"] * 3
     assert [node.status.allocatable["pods"] for node in nodes] == ["1000"] * 3
 
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import urllib3
@@ -128,7 +128,7 @@ class SliceApi:
 
     def _ask(self, timeout: timedelta, **query: Any) -> urllib3.HTTPResponse:
         try:
-            response: urllib3.HTTPResponse = self._api.list_namespaced_endpoint_slice(
+            response = self._api.list_namespaced_endpoint_slice(
                 self.namespace,
                 _preload_content=False,
                 _request_timeout=(CONNECT.total_seconds(), timeout.total_seconds()),
@@ -139,7 +139,7 @@ class SliceApi:
         # Credentials are renewed on the way, too: a token that is being written may be empty for a moment.
         except (urllib3.exceptions.HTTPError, client.OpenApiException, config.ConfigException, OSError) as error:
             raise self._unavailable(error) from error
-        return response
+        return cast(urllib3.HTTPResponse, response)  # not what it would be with _preload_content
 
     def _refused(self, error: client.ApiException) -> RegistryUnavailable:
         body = error.body if isinstance(error.body, str) else (error.body or b"").decode(errors="replace")
