@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -30,7 +31,8 @@ from waypost.topics import HEARTBEAT, REGISTRY, default_topics, ensure_topics
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 NOBODY_LOOKS = {"check": {"none": {}}}
-MOST_MIB = 64.0
+MOST_MIB = 64.0 + (16.0 if find_spec("cryptography") else 0.0)
+"""redis-py loads all of cryptography where that is installed, as it is for the tests on Kubernetes."""
 
 
 class Broker:
@@ -167,6 +169,8 @@ def test_a_second_agent_on_the_same_socket_is_refused(tmp_path: Path) -> None:
         assert agent.http.get("/healthz").status_code == 200
 
 
+# kafka-python does not close the sockets of attempts that it gave up.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_hundred_instances_beat_in_few_records_and_little_memory(broker: Broker, tmp_path: Path) -> None:
     with an_agent(tmp_path, f"--upstream={broker.bootstrap}", "--node=n1", "--keep") as agent:
         for n in range(100):

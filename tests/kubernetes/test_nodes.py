@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from kubernetes import client
+from kubernetes.utils.quantity import parse_quantity
 
 from tests.kubernetes.workloads import Namespace, condition
 from waypost.local.kubernetes import Kubernetes
@@ -28,7 +29,7 @@ def test_nodes_become_ready_with_room_for_pods(kubernetes: Kubernetes) -> None:
         kubernetes.wait_until(is_ready, "the nodes are ready")
         nodes = read()
 
-    assert [node.status.allocatable["pods"] for node in nodes] == ["1000"] * 3
+    assert [parse_quantity(node.status.allocatable["pods"]) for node in nodes] == [1000] * 3
 
 
 def test_a_node_has_the_labels_it_was_made_with(room: Namespace, node: str) -> None:
