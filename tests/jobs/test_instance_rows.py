@@ -38,6 +38,18 @@ class Rows:
         return {(i, column): self.rows.get(i, column) for column in (0, 1) for i in self.rows.having(column)}
 
 
+def filled() -> Checkpoint:
+    """Return a state with three rows of a, two of b, six of c."""
+    state = Checkpoint()
+    rows = Rows(state)
+    for key, instances in (("a", 3), ("b", 2), ("c", 6)):
+        rows.turn_to(key)
+        for n in range(instances):
+            rows.rows.set(f"i{n}", 0, [n])
+        rows.rows.save()
+    return state
+
+
 @given(st.lists(CHANGES, max_size=60))
 def test_rows_are_what_was_saved_however_many_stay_read(changes: list[tuple[str, int, int, list[int] | None]]) -> None:
     state = Checkpoint()
@@ -57,13 +69,7 @@ def test_rows_are_what_was_saved_however_many_stay_read(changes: list[tuple[str,
 
 
 def test_a_keys_rows_are_read_once_as_long_as_there_is_room() -> None:
-    state = Checkpoint()
-    first = Rows(state)
-    for key, instances in (("a", 3), ("b", 2), ("c", 6)):
-        first.turn_to(key)
-        for n in range(instances):
-            first.rows.set(f"i{n}", 0, [n])
-        first.rows.save()
+    state = filled()
     tested = Rows(state)
     for key in ("a", "b"):
         tested.read(key)
@@ -75,13 +81,7 @@ def test_a_keys_rows_are_read_once_as_long_as_there_is_room() -> None:
 
 
 def test_the_rows_of_a_key_that_was_long_away_make_room() -> None:
-    state = Checkpoint()
-    first = Rows(state)
-    for key, instances in (("a", 3), ("b", 2), ("c", 6)):
-        first.turn_to(key)
-        for n in range(instances):
-            first.rows.set(f"i{n}", 0, [n])
-        first.rows.save()
+    state = filled()
     tested = Rows(state)
     for key in ("a", "b", "c", "b"):
         tested.read(key)

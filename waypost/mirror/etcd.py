@@ -12,9 +12,9 @@ from waypost.client.registry.etcd.gateway import Compacted, EtcdGateway, EtcdStr
 from waypost.client.registry.etcd.layouts import UNREADABLE, Layout
 from waypost.client.registry.instance import Instance
 from waypost.errors import RegistryUnavailable
-from waypost.mirror.memory import Memory
-from waypost.mirror.sets import NONE, Endpoint, Endpoints
+from waypost.mirror.sets import Endpoint, Endpoints
 from waypost.mirror.source import Tell
+from waypost.mirror.telling import Telling
 from waypost.model.names import is_service
 
 _log = logging.getLogger(__name__)
@@ -43,16 +43,11 @@ class EtcdSource:
     ) -> None:
         self._gateway = gateway
         self._layout = layout
-        self._tell = tell
-        self._grace = grace
         self._backoff = backoff or Backoff()
-        self._told = dict(known)
-        self._memory = Memory()
+        self._telling = Telling(tell, known, grace)
         self._instances: dict[str, dict[str, Instance]] = {}
         self._cluster, self._revision = "", 0
         self._stream: EtcdStream | None = None
-        self._end_of_grace: threading.Timer | None = None
-        self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirroring etcd", daemon=True)
 
@@ -62,9 +57,7 @@ class EtcdSource:
     def close(self) -> None:
         """Return when the thread has ended."""
         self._closed.set()
-        with self._lock:
-            if self._end_of_grace is not None:
-                self._end_of_grace.cancel()
+        self._telling.close()
         if self._stream is not None:
             self._stream.close()
         if self._thread.is_alive():
@@ -78,32 +71,15 @@ class EtcdSource:
         for service, id, instance in self._read(listing.found):
             if instance is not None:
                 found.setdefault(service, {})[id] = instance
-        with self._lock:
+        with self._telling.lock:
             if not self._is_same_store(listing, has_any=bool(found)):
                 _log.warning("etcd is emptied, older or another one: those it lacks stay for a while")
-                self._doubt()
+                self._telling.doubt(has_looked=bool(self._cluster))
             self._instances = found
-            for service in self._memory.has.keys() | found.keys():
-                self._memory.change(service, _endpoints(found.get(service, {}).values()))
+            for service in self._telling.memory.has.keys() | found.keys():
+                self._telling.memory.change(service, _endpoints(found.get(service, {}).values()))
             self._cluster, self._revision = listing.cluster, listing.revision
-            self._say(self._told.keys() | self._memory.all().keys())
-
-    def _doubt(self) -> None:
-        if self._cluster:
-            self._memory.replaced()
-        else:
-            self._memory = Memory(self._told)
-        if self._end_of_grace is not None:
-            self._end_of_grace.cancel()
-        self._end_of_grace = threading.Timer(self._grace.total_seconds(), self._let_go)
-        self._end_of_grace.daemon = True
-        self._end_of_grace.start()
-
-    def _let_go(self) -> None:
-        with self._lock:
-            self._memory.end_grace()
-            if not self._closed.is_set():
-                self._say(self._told.keys() | self._memory.all().keys())
+            self._telling.say_all()
 
     def _run(self) -> None:
         has_listed = False
@@ -125,7 +101,7 @@ class EtcdSource:
 
     def _is_same_store(self, listing: Listing, *, has_any: bool) -> bool:
         if not self._cluster:
-            return has_any or not self._told
+            return has_any or not self._telling.told
         return listing.cluster == self._cluster and listing.revision >= self._revision
 
     def _follow(self) -> bool:
@@ -138,7 +114,7 @@ class EtcdSource:
                 return False
             self._backoff.reset()
             if part.changes:
-                with self._lock:
+                with self._telling.lock:
                     self._fold(part.changes)
                 self._revision = max(change.revision for change in part.changes)
         raise RegistryUnavailable("a watch of etcd ended")
@@ -152,17 +128,10 @@ class EtcdSource:
                 those[id] = instance
             gone.setdefault(service, set()).update([] if before is None else [(before.address, before.port)])
         for service, deleted in gone.items():
-            self._memory.change(service, _endpoints(self._instances[service].values()), deleted)
+            self._telling.memory.change(service, _endpoints(self._instances[service].values()), deleted)
             if not self._instances[service]:
                 del self._instances[service]
-        self._say(gone)
-
-    def _say(self, services: Iterable[str]) -> None:
-        """Tell what differs from what was told."""
-        now = {service: self._memory.of(service) for service in services}
-        told = {service: those for service, those in now.items() if those != self._told.get(service, NONE)}
-        self._told.update(told)
-        self._tell(told)
+        self._telling.say(gone)
 
     def _read(self, found: Iterable[KeyValue]) -> Iterable[tuple[str, str, Instance | None]]:
         """Yield service, id and instance; None: it is deleted, or cannot be read."""

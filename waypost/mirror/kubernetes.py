@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 
 from waypost.client.connection import Backoff
@@ -25,9 +25,9 @@ from waypost.client.registry.kubernetes.slices import (
     instances_of,
 )
 from waypost.errors import DecodeError, InvalidPort, RegistryUnavailable
-from waypost.mirror.memory import Memory
 from waypost.mirror.sets import NONE, Endpoints
 from waypost.mirror.source import Tell
+from waypost.mirror.telling import Telling
 from waypost.model.names import is_service
 
 _log = logging.getLogger(__name__)
@@ -59,20 +59,15 @@ class KubernetesSource:
         backoff: Backoff | None = None,
     ) -> None:
         self._api = api
-        self._tell = tell
         self._selector = ",".join(part for part in (SERVICE_LABEL, selector) if part)
         self._choice = port
-        self._grace = grace
         self._backoff = backoff or Backoff()
-        self._told = dict(known)
-        self._memory = Memory()
+        self._telling = Telling(tell, known, grace)
         self._slices: dict[str, Slice] = {}
         self._of_service: dict[str, dict[str, Slice]] = {}
         self._version = ""
         self._is_away = False
         self._stream: SliceStream | None = None
-        self._end_of_grace: threading.Timer | None = None
-        self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirroring Kubernetes", daemon=True)
 
@@ -82,9 +77,7 @@ class KubernetesSource:
     def close(self) -> None:
         """Return when the thread has ended, or after `PATIENCE`."""
         self._closed.set()
-        with self._lock:
-            if self._end_of_grace is not None:
-                self._end_of_grace.cancel()
+        self._telling.close()
         if self._stream is not None:
             self._stream.close()
         if self._thread.is_alive():
@@ -95,34 +88,17 @@ class KubernetesSource:
         """List everything once. Raises RegistryUnavailable."""
         listing = self._api.list(self._selector)
         slices = decode_slices(listing.found)
-        with self._lock:
-            if is_older(listing.version, self._version) or (not self._version and not slices and self._told):
+        with self._telling.lock:
+            if is_older(listing.version, self._version) or (not self._version and not slices and self._telling.told):
                 _log.warning("Kubernetes is emptied or put back to an older copy: those it lacks stay for a while")
-                self._doubt()
+                self._telling.doubt(has_looked=bool(self._version))
             self._slices, self._version = slices, listing.version
             self._of_service = {}
             for piece in slices.values():
                 self._of_service.setdefault(piece.service, {})[piece.name] = piece
-            for service in self._memory.has.keys() | self._of_service.keys():
+            for service in self._telling.memory.has.keys() | self._of_service.keys():
                 self._remember(service)
-            self._say(self._told.keys() | self._memory.all().keys())
-
-    def _doubt(self) -> None:
-        if self._version:
-            self._memory.replaced()
-        else:
-            self._memory = Memory(self._told)
-        if self._end_of_grace is not None:
-            self._end_of_grace.cancel()
-        self._end_of_grace = threading.Timer(self._grace.total_seconds(), self._let_go)
-        self._end_of_grace.daemon = True
-        self._end_of_grace.start()
-
-    def _let_go(self) -> None:
-        with self._lock:
-            self._memory.end_grace()
-            if not self._closed.is_set():
-                self._say(self._told.keys() | self._memory.all().keys())
+            self._telling.say_all()
 
     def _run(self) -> None:
         has_listed = False
@@ -155,7 +131,7 @@ class KubernetesSource:
                 continue
             has_told = True
             self._backoff.reset()
-            with self._lock:
+            with self._telling.lock:
                 if isinstance(part, Change):
                     self._fold(part)
                 self._version = part.version
@@ -179,13 +155,13 @@ class KubernetesSource:
             self._of_service.setdefault(piece.service, {})[piece.name] = piece
         for service in services:
             self._remember(service)
-        self._say(services)
+        self._telling.say(services)
 
     def _remember(self, service: str) -> None:
         """Take note of what a service is now, and of what was deleted in front of our eyes."""
-        before = self._memory.has.get(service, NONE)
+        before = self._telling.memory.has.get(service, NONE)
         now = self._endpoints(service)
-        self._memory.change(service, now, before - now)
+        self._telling.memory.change(service, now, before - now)
 
     def _endpoints(self, service: str) -> Endpoints:
         if not is_service(service):
@@ -195,12 +171,5 @@ class KubernetesSource:
             found = instances_of(service, pieces.values(), self._choice)
         except InvalidPort as error:
             _log.error("%s stays as it was declared before: %s", service, error)
-            return self._told.get(service, NONE)
+            return self._telling.told.get(service, NONE)
         return frozenset((each.address, each.port) for each in found.values() if each.is_callable)
-
-    def _say(self, services: Iterable[str]) -> None:
-        """Tell what differs from what was told."""
-        now = {service: self._memory.of(service) for service in services}
-        told = {service: those for service, those in now.items() if those != self._told.get(service, NONE)}
-        self._told.update(told)
-        self._tell(told)
