@@ -1,6 +1,6 @@
 # Waypost's images, one target each:
 #
-#   waypost    the command line, agent, mirrors, witness   docker build --target waypost  -t waypost .
+#   waypost    the command line, agent, controller, …   docker build --target waypost  -t waypost .
 #   provider   demo microservice                           docker build --target provider -t waypost-provider .
 #   consumer   demo microservice                           docker build --target consumer -t waypost-consumer .
 #   flink      JobManager, TaskManager and the jobs        docker build --target flink    -t waypost-flink .
@@ -47,7 +47,7 @@ RUN pip wheel --no-deps --wheel-dir /wheel .
 # --- the house --------------------------------------------------------------------------------
 
 FROM build AS house-build
-RUN python3 wishes.py agent etcd dns kubernetes > wishes.txt && pip install --requirement wishes.txt
+RUN python3 wishes.py agent etcd dns kubernetes controller > wishes.txt && pip install --requirement wishes.txt
 COPY --from=wheel /wheel /wheel
 RUN pip install --no-deps /wheel/*.whl && pip check
 

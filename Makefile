@@ -15,7 +15,7 @@ setup:  ## system packages, .venv and jars; cached by version
 containers:  ## what the tests of the compose file need; cached by version
 	@scripts/containers.sh
 
-monitoring:  ## what the tests of dashboards/ need: a real Prometheus
+monitoring:  ## what the tests of dashboards/ and the bridge need: a real Prometheus and Alertmanager
 	@scripts/monitoring.sh
 
 readers: setup  ## what the tests of examples/readers need: nginx with Lua, Go modules
@@ -29,6 +29,7 @@ kubernetes:  ## what the tests of tests/kubernetes need: a control plane and kwo
 
 demo: setup  ## the whole thing on this machine: real servers, a fleet, measured figures
 	@$(BIN)/waypost demo
+	@$(BIN)/waypost demo self-healing --if-possible
 
 up: setup  ## start Kafka, Valkey, Flink and the job, in the background
 	@$(BIN)/waypost up --detach

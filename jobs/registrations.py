@@ -20,10 +20,10 @@ from __future__ import annotations
 from pyflink.datastream import DataStream
 from pyflink.table import DataTypes, Schema, StreamTableEnvironment
 
-from jobs.sql import APPEND_MS, ENTRY, IN_THE_WAY, glued, interval, shard_of
+from jobs.sql import APPEND_MS, ENTRY, IN_THE_WAY, glued, interval, named, shard_of
 from jobs.ticks import raw_records
 from sources.kafka_events import REGISTRY
-from waypost.model.names import DEFAULT_NAMESPACE, INSTANCE_PATTERN, MAX_NAME, NAMESPACE_PATTERN, SERVICE_PATTERN
+from waypost.model.names import DEFAULT_NAMESPACE, INSTANCE_PATTERN, NAMESPACE_PATTERN, SERVICE_PATTERN
 
 MAX_GATHERED = 4_096
 """Characters of a record that is gathered. A set of thousands of endpoints has nothing to gain, and many of them would
@@ -45,8 +45,8 @@ def split_registrations(tables: StreamTableEnvironment, behind_ms: int) -> DataS
             f"""
             SELECT k, v, p, o, rt, `at`, instance, CONCAT(namespace, '/', service) AS name,
                    rt < CURRENT_TIMESTAMP - {interval(behind_ms)} AND CHAR_LENGTH(text) <= {MAX_GATHERED} AS gather,
-                   ({_named("service", SERVICE_PATTERN)} AND {_named("namespace", NAMESPACE_PATTERN)}
-                    AND (instance IS NULL AND {_HAS_NO_OP} OR {_named("instance", INSTANCE_PATTERN)})
+                   ({named("service", SERVICE_PATTERN)} AND {named("namespace", NAMESPACE_PATTERN)}
+                    AND (instance IS NULL AND {_HAS_NO_OP} OR {named("instance", INSTANCE_PATTERN)})
                     AND CHAR_LENGTH(id) <= {MAX_GATHERED}
                     AND NOT REGEXP(CONCAT(id, text), {IN_THE_WAY})) IS TRUE AS plain
             FROM (
@@ -124,8 +124,3 @@ def create_leased_registrations(tables: StreamTableEnvironment, shards: int, gat
             """
         ),
     )
-
-
-def _named(column: str, pattern: str) -> str:
-    # Length first: Java's matcher recurses, and a name of 100,000 dots would overflow its stack with every restart.
-    return f"CASE WHEN CHAR_LENGTH({column}) > {MAX_NAME} THEN FALSE ELSE REGEXP({column}, '\\A(?:{pattern})\\z') END"

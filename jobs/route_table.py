@@ -4,7 +4,11 @@
 
     service-registry ── decode ──┬──────────────────────────────── by service ──► ROUTE FOLD ──► Redis, route-changes
                                  └── by shard ─► LEASE FOLD ─► GATE ──────────────┤
-    service-heartbeat ── SQL: TUMBLE(tick) ─────────┘ └─ partials ─► WINDOW ──────┘
+    service-heartbeat ── SQL: TUMBLE(tick) ─────────┘ └─ partials ─► WINDOW ──────┤
+    service-isolation ── decode ──┬── about an instance ──────────────────────────┤
+                                  └── about a node ─► by node ─► NODE INDEX ──────┘
+
+The node index learns which services are on which node from the registry, which it reads by itself: no change waits.
 
 Only wiring here. What a step does is in `jobs.operators`, by which rule in `waypost.model`.
 """
@@ -24,11 +28,13 @@ from pyflink.common import Configuration, Types
 from pyflink.datastream import DataStream, StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
+from jobs.isolations import isolation_records, node_rows
 from jobs.operators.decode import HeartbeatExploder, RegistryDecoder
 from jobs.operators.gate import LapseGate
 from jobs.operators.health_window import service_windows
+from jobs.operators.isolations import IsolationDecoder, NodeIndexer
 from jobs.operators.leases import LeaseFold
-from jobs.operators.outputs import DEAD_LETTERS, LEASE_EVENTS, PARTIALS
+from jobs.operators.outputs import DEAD_LETTERS, LEASE_EVENTS, NODE_WORDS, PARTIALS
 from jobs.operators.routes import RouteFold
 from jobs.registrations import create_leased_registrations, service_rows, split_registrations
 from jobs.ticks import row_field, split_heartbeats, tick_rows
@@ -41,7 +47,7 @@ from waypost.errors import SettingsError, TopicError, WaypostError
 from waypost.model.fencing import RouteStore
 from waypost.model.health_window import WindowPlan
 from waypost.settings import Redis, Settings, brake_rules, damping_rules, kafka_properties
-from waypost.topics import DEAD_LETTER, HEARTBEAT, ROUTE_CHANGES, check_topics, default_topics
+from waypost.topics import DEAD_LETTER, HEARTBEAT, ISOLATION, ROUTE_CHANGES, check_topics, default_topics
 from waypost.topics import REGISTRY as REGISTRY_TOPIC
 
 NAME = "waypost-route-table"
@@ -135,18 +141,40 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
         .name("service windows")
         .uid("service-windows")
     )
+    registrations = service_rows(tables, settings.job.gather_ms)
+    isolations = (
+        isolation_records(tables)
+        .process(IsolationDecoder(topics.isolation), ROUTE_INPUT)
+        .name("decode isolations")
+        .uid("decode-isolations")
+    )
+    of_nodes = (
+        node_rows(tables)
+        .key_by(by_shard, Types.INT())
+        .connect(isolations.get_side_output(NODE_WORDS).key_by(by_shard, Types.INT()))
+        .process(NodeIndexer(), ROUTE_INPUT)
+        .name("node index")
+        .uid("node-index")
+    )
     changes = (
-        service_rows(tables, settings.job.gather_ms)
-        .key_by(by_service, Types.STRING())
-        .connect(odd_registrations.union(transitions, windows).key_by(by_service, Types.STRING()))
+        registrations.key_by(by_service, Types.STRING())
+        .connect(odd_registrations.union(transitions, windows, isolations, of_nodes).key_by(by_service, Types.STRING()))
         .process(
-            RouteFold(topics.registry, topics.heartbeat, settings.routes, RedisConnector(settings.redis)), OUTPUT_RECORD
+            RouteFold(
+                topics.registry,
+                topics.heartbeat,
+                topics.isolation,
+                settings.routes,
+                RedisConnector(settings.redis),
+            ),
+            OUTPUT_RECORD,
         )
         .name("route fold")
         .uid("route-fold")
     )
     refused = odd_registrations.get_side_output(DEAD_LETTERS).union(
         exploded.get_side_output(DEAD_LETTERS),
+        isolations.get_side_output(DEAD_LETTERS),
         rows.get_side_output(DEAD_LETTERS),
         changes.get_side_output(DEAD_LETTERS),
     )
@@ -166,6 +194,7 @@ def kafka_source(settings: Settings) -> KafkaEvents:
         group_id=settings.kafka.group_id,
         registry=settings.topics.registry,
         heartbeat=settings.topics.heartbeat,
+        isolation=settings.topics.isolation,
         parallelism=settings.job.source_parallelism,
         properties=kafka_properties(settings),
     )
@@ -178,11 +207,12 @@ def _require_topics(settings: Settings) -> None:
         {
             REGISTRY_TOPIC: names.registry,
             HEARTBEAT: names.heartbeat,
+            ISOLATION: names.isolation,
             ROUTE_CHANGES: names.route_changes,
             DEAD_LETTER: names.dead_letter,
         }
     )
-    roles = (REGISTRY_TOPIC, HEARTBEAT, ROUTE_CHANGES, DEAD_LETTER)
+    roles = (REGISTRY_TOPIC, HEARTBEAT, ISOLATION, ROUTE_CHANGES, DEAD_LETTER)
     readers = dict.fromkeys((names.registry, names.heartbeat), settings.job.source_parallelism)
     problems = check_topics(settings.kafka.bootstrap, [wanted[role] for role in roles], readers=readers)
     if problems:

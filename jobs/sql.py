@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from waypost.model.names import MAX_NAME
+
 APPEND_MS = "(1000 * CAST(EXTRACT(EPOCH FROM rt) AS BIGINT) + MOD(CAST(EXTRACT(MILLISECOND FROM rt) AS BIGINT), 1000))"
 """Append time of a record in epoch ms."""
 
@@ -30,3 +32,9 @@ def interval(ms: int) -> str:
 def shard_of(column: str, shards: int) -> str:
     """Return `waypost.model.shards.shard_of` in SQL."""
     return f"MOD(MOD(HASH_CODE({column}), {shards}) + {shards}, {shards})"
+
+
+def named(column: str, pattern: str) -> str:
+    """Return a condition: the column is a name that matches the whole pattern."""
+    # Length first: Java's matcher recurses, and a name of 100,000 dots would overflow its stack with every restart.
+    return f"CASE WHEN CHAR_LENGTH({column}) > {MAX_NAME} THEN FALSE ELSE REGEXP({column}, '\\A(?:{pattern})\\z') END"

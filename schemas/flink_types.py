@@ -25,13 +25,17 @@ ROUTE_INPUT = Types.ROW_NAMED(
 )
 """Something the route fold of `service` must fold. `kind` REGISTRATIONS: `body` is a column of records of the registry
 topic (`waypost.wire.glue`). `kind` LEASES: `body` is a batch of lease transitions. `kind` WINDOW: `body` is what beats
-said in a window. `kind` DECIDED: `body` is the end of a tick, in digits: of every lapse until then the fold was
-told."""
+said in a window. `kind` DECIDED: `body` is the end of a tick, in digits: of every lapse until then the fold was told.
+`kind` ISOLATIONS: `body` is a column of records of the isolation topic."""
 
 REGISTRATIONS = "registrations"
 LEASES = "leases"
 WINDOW = "window"
 DECIDED = "decided"
+ISOLATIONS = "isolations"
+
+NODE_WORD = Types.ROW_NAMED(["shard", "entry"], [Types.INT(), Types.STRING()])
+"""A record of the isolation topic about a node (`waypost.wire.glue`), for the part `shard` of the node index."""
 
 SHARD_INPUT = Types.ROW_NAMED(["shard", "end", "entries"], [Types.INT(), Types.LONG(), Types.STRING()])
 """What the lease fold of `shard` takes: a column (`waypost.wire.glue`) of the beats of the tick that ends at `end`,

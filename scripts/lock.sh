@@ -11,7 +11,7 @@ trap 'rm -rf "$scratch"' EXIT
 "$python" -m venv "$scratch/venv"
 pip=("$scratch/venv/bin/python" -m pip --disable-pip-version-check)
 "${pip[@]}" install --quiet --upgrade pip 'setuptools>=77,<81'
-"${pip[@]}" install --no-build-isolation -e '.[flink,local,gateway,local-gateways,local-kubernetes,agent,etcd,dns,grpc,examples,dev]'
+"${pip[@]}" install --no-build-isolation -e '.[flink,local,gateway,local-gateways,local-kubernetes,controller,agent,etcd,dns,grpc,examples,dev]'
 {
   echo "# Every Python package of a working .venv, pinned: what scripts/setup.sh installs (Python 3.11, Linux)."
   echo "# Made by \`scripts/lock.sh\`; change the wishes in pyproject.toml, run it again, commit both."

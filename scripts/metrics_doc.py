@@ -32,7 +32,7 @@ What is exported for Prometheus, and what the alert rules and the dashboard in [
 | --- | --- | --- |
 | JobManager, TaskManagers | port 9249 of each | Flink's own reporter; its entries are in `waypost flink-settings` |
 | `waypost agent` | `/metrics` on its unix socket | us |
-| `waypost mirror etcd` | as the next | us |
+| `waypost mirror etcd`, `waypost config-sync` | as the next | us |
 | `waypost witness`, `waypost run-job` | `--metrics-port`, `--metrics-host` or `WAYPOST_METRICS_PORT`, `…_HOST` | us |
 | the stack on this machine | `waypost up --metrics`, then `waypost status -o json` → `metrics` | both; free ports |
 | docker-compose | profile `monitoring` brings Prometheus and Grafana | [containers](containers.md) |

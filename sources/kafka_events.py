@@ -1,4 +1,4 @@
-"""The two inputs of the route job as Flink SQL tables over Kafka.
+"""The inputs of the route job as Flink SQL tables over Kafka.
 
 Both are read as raw bytes: what cannot be decoded must reach `dead-letter` as it was, so no format of Flink's may
 touch it first. Event time is Kafka's append time, and since the broker's clock is the same for every
@@ -8,7 +8,9 @@ A quiet heartbeat topic stops time, which is what leases want. A quiet registry 
 a moment, or no window of the lease folds, which read both, would ever end.
 
 The registry is always read from its beginning when there is no checkpointed position: its retention is
-unlimited, and folding a record again changes nothing. Heartbeats go on from the committed position.
+unlimited, and folding a record again changes nothing. So are isolations, by a single reader: they are few, and no
+window waits for their time. The registry is read twice: the node index has a reader of its own, which commits no
+offsets. Heartbeats go on from the committed position.
 """
 
 from __future__ import annotations
@@ -18,64 +20,45 @@ from dataclasses import dataclass, field
 
 from pyflink.table import StreamTableEnvironment
 
+from sources.kafka_raw import create_raw_table
+
 REGISTRY = "registry"
+REGISTRY_AGAIN = "registry_again"
 HEARTBEATS = "heartbeats"
+ISOLATION_RECORDS = "isolation_records"
 
 _REGISTRY_IDLE = {"scan.watermark.idle-timeout": "1s"}
+_ONE_READER = {"scan.parallelism": "1"}
+_NO_COMMITS = {"properties.commit.offsets.on.checkpoint": "false"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class KafkaEvents:
     """Where the inputs are.
 
-    `parallelism` must not exceed the number of partitions of either topic: a reader without a partition never
-    emits a watermark, and no window would ever fire (FLINK-38477).
+    `parallelism` must not exceed the number of partitions of the registry or the heartbeat topic: a reader without a
+    partition never emits a watermark, and no window would ever fire (FLINK-38477).
     """
 
     bootstrap: str
     group_id: str
     registry: str
     heartbeat: str
+    isolation: str
     parallelism: int = 1
     properties: Mapping[str, str] = field(default_factory=dict)
 
     def create(self, tables: StreamTableEnvironment) -> None:
-        """Create the tables REGISTRY and HEARTBEATS: k, v (bytes), p (partition), o (offset), rt (append time)."""
+        """Create the tables REGISTRY, REGISTRY_AGAIN, HEARTBEATS and ISOLATION_RECORDS: k, v (bytes), p (partition),
+        o (offset), rt (append time), and in REGISTRY_AGAIN proc (when it was read)."""
         self._table(tables, REGISTRY, self.registry, "earliest-offset", _REGISTRY_IDLE)
         self._table(tables, HEARTBEATS, self.heartbeat, "group-offsets", {})
+        self._table(tables, ISOLATION_RECORDS, self.isolation, "earliest-offset", _ONE_READER)
+        self._table(tables, REGISTRY_AGAIN, self.registry, "earliest-offset", _ONE_READER | _NO_COMMITS)
 
     def _table(self, tables: StreamTableEnvironment, name: str, topic: str, start: str, own: Mapping[str, str]) -> None:
-        options = {
-            "connector": "kafka",
-            "topic": topic,
-            "key.format": "raw",
-            "key.fields": "k",
-            "value.format": "raw",
-            "value.fields-include": "EXCEPT_KEY",
-            "scan.startup.mode": start,
-            "scan.parallelism": str(self.parallelism),
-            "scan.topic-partition-discovery.interval": "10s",
-            **{f"properties.{key}": value for key, value in self.properties.items()},
-            "properties.bootstrap.servers": self.bootstrap,
-            "properties.group.id": self.group_id,
-            "properties.auto.offset.reset": "earliest",
-            **own,
-        }
-        listed = ", ".join(f"{_quote(key)} = {_quote(value)}" for key, value in options.items())
-        tables.execute_sql(
-            f"""
-            CREATE TEMPORARY TABLE {name} (
-                k BYTES,
-                v BYTES,
-                p INT METADATA FROM 'partition' VIRTUAL,
-                o BIGINT METADATA FROM 'offset' VIRTUAL,
-                rt TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
-                -- Records of one batch share a millisecond: what has the newest time so far is not late.
-                WATERMARK FOR rt AS rt - INTERVAL '0.001' SECOND
-            ) WITH ({listed})
-            """
-        )
-
-
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+        create_raw_table(
+            tables, name, topic, start, bootstrap=self.bootstrap, group_id=self.group_id, parallelism=self.parallelism,
+            properties=self.properties, own=own,
+            more_columns="proc AS PROCTIME()," if name == REGISTRY_AGAIN else "",
+        )  # fmt: skip

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import secrets
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ from waypost.local import jars
 from waypost.local.java import java_home
 from waypost.local.kafka import Kafka
 from waypost.local.ports import free_ports
-from waypost.local.process import ProcessId, end, spawn
+from waypost.local.process import ProcessId, belonging_to, end, spawn
 from waypost.local.valkey import Valkey
 
 if TYPE_CHECKING:
@@ -102,6 +104,29 @@ def namespace(kubernetes: Kubernetes, request: pytest.FixtureRequest) -> Iterato
         kubernetes.wait_until(lambda: bool(core.list_namespaced_service_account(name).items), f"{name} has an account")
         yield name
         core.delete_namespace(name)
+
+
+Waypost = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def waypost() -> Waypost:
+    """Run the command line; returns its status and output, raises nothing."""
+
+    def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "waypost", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path, waypost: Waypost) -> Iterator[Path]:
+    """A directory for a stack of the test's own; whatever runs there afterwards is stopped."""
+    directory = tmp_path / "state"
+    yield directory
+    waypost("down", "--purge", "--state-dir", str(directory))
+    assert belonging_to(directory) == []
 
 
 def _served(command: list[str], directory: Path, log: Path, probe: Callable[[], bool], address: str) -> Iterator[str]:

@@ -6,6 +6,8 @@ an exception; see `waypost.model.service.Verdict`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class WaypostError(Exception):
     """Root of all errors of this package."""
@@ -22,6 +24,15 @@ class DecodeError(WaypostError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class PolicyError(DecodeError):
+    """A policy document is refused as a whole; `problems` names each place and what is wrong there. Its author must
+    correct it, the policies in use stay."""
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__("bad-policy", "; ".join(f"{path}: {what}" for path, what in problems))
+        self.problems = tuple(problems)
 
 
 class SettingsError(WaypostError):
@@ -51,6 +62,10 @@ class StateVersionError(WaypostError):
 
 class RegistryUnavailable(WaypostError):
     """The registry cannot be reached; use the last known good table."""
+
+
+class ClusterUnavailable(WaypostError):
+    """The Kubernetes API server did not answer, or refused a request; the next pass tries again."""
 
 
 class StackError(WaypostError):

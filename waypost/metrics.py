@@ -31,8 +31,11 @@ class Origin(str, Enum):
     FLINK = "Flink itself"
     WITNESS = "witness"
     KEEPER = "run-job"
+    BRIDGE = "bridge"
     AGENT = "agent"
     MIRROR = "mirror"
+    CONFIG_SYNC = "config-sync"
+    CONTROLLER = "controller"
     PROMETHEUS = "Prometheus"
 
 
@@ -137,7 +140,7 @@ DEAD_LETTERS = _job(
     "dead_letters_total",
     Kind.COUNTER,
     "records",
-    "decode registrations, explode node batches, lease fold, route fold",
+    "decode registrations, explode node batches, decode isolations, lease fold, route fold",
     "records refused, by reason (docs/topics.md lists them)",
     labels=("reason",),
 )
@@ -177,6 +180,36 @@ PROTECTED = _job(
     "route fold",
     "services whose table holds endpoints that the brake keeps, or the last one, and that this task has met",
 )
+ISOLATION_RECORDS = _job(
+    "isolation_records_total",
+    Kind.COUNTER,
+    "records",
+    "decode isolations",
+    "isolation records read, about a service or a node, by what they do",
+    labels=("action",),
+    values=("isolate", "release"),
+)
+ISOLATIONS_IN_FORCE = _job(
+    "isolations",
+    Kind.GAUGE,
+    "isolations",
+    "route fold",
+    "isolations that are not over, of services that this task has met; one of a node counts for each of its services",
+)
+SPARED = _job(
+    "spared_instances_total",
+    Kind.COUNTER,
+    "instances",
+    "route fold",
+    "instances that stayed in their table although a repair isolated them: nothing else of the service was routable",
+)
+NODE_SERVICES_KNOWN = _job(
+    "node_services",
+    Kind.GAUGE,
+    "pairs",
+    "node index",
+    "services on nodes, every one that was ever there, as far as this task has met their nodes",
+)
 DIRTY = _job("dirty_services", Kind.GAUGE, "services", "route fold", "services with changes that wait for Redis")
 PASSIVE = _job("passive", Kind.GAUGE, "0 or 1", "route fold", "1: another job owns the tables, this one is silent")
 
@@ -202,6 +235,60 @@ HEALS = _job(
 )
 AUDIT_PARTS = _job("audit_parts_total", Kind.COUNTER, "reads", "route fold", "parts of tables compared")
 AUDIT_TIME = _job("audit_microseconds_total", Kind.COUNTER, "µs", "route fold", "time spent comparing")
+
+# -- repairs ---------------------------------------------------------------------------------------------------
+
+REPAIR_REFUSALS = _job(
+    "repair_refusals_total",
+    Kind.COUNTER,
+    "decisions",
+    "target fold, budget",
+    "decisions not to repair, by reason (docs/self-healing.md lists them)",
+    labels=("reason",),
+)
+REPAIR_GRANTS = _job(
+    "repair_grants_total",
+    Kind.COUNTER,
+    "actions",
+    "budget",
+    "actions that may begin: repairs, and taking back what one did",
+    labels=("kind",),
+    values=("act", "undo"),
+)
+REPAIR_OUTCOMES = _job(
+    "repair_outcomes_total",
+    Kind.COUNTER,
+    "actions",
+    "execution",
+    "how granted actions ended",
+    labels=("outcome",),
+    values=("succeeded", "failed", "not-done"),
+)
+REPAIR_ALARMS = _job(
+    "repair_alarms_total",
+    Kind.COUNTER,
+    "calls",
+    "execution",
+    "calls to the Kubernetes API that were not made because they named nothing: a fault of this program",
+)
+REPAIR_CONFIG = _job(
+    "repair_config_refused",
+    Kind.GAUGE,
+    "0 or 1",
+    "target fold",
+    "1: the newest policies or the newest word on the switch were refused; the policies before them are in force",
+)
+REPAIR_INCIDENTS = _job(
+    "repair_incidents_total",
+    Kind.COUNTER,
+    "incidents",
+    "incident fold",
+    "causes that many symptoms had in common, by what they are about",
+    labels=("about",),
+    values=("zone", "node", "version"),
+)
+REPAIRS_WAITING = _job("repairs_waiting", Kind.GAUGE, "actions", "budget", "actions that wait for the budget")
+REPAIR_TABLES = _job("repair_tables", Kind.GAUGE, "services", "budget", "services whose table the budget knows")
 
 # -- processes of ours -----------------------------------------------------------------------------------------
 
@@ -235,6 +322,31 @@ KEEPER_LAST = Metric(
     origin=Origin.KEEPER,
 )
 
+BRIDGE_REQUESTS = Metric(
+    name="waypost_bridge_requests_total",
+    kind=Kind.COUNTER,
+    unit="requests",
+    help="notifications by how they were answered; 503: Kafka was away and Alertmanager sends them again",
+    origin=Origin.BRIDGE,
+    labels=("status",),
+    values=("200", "400", "401", "413", "503"),
+)
+BRIDGE_ALERTS = Metric(
+    name="waypost_bridge_alerts_total",
+    kind=Kind.COUNTER,
+    unit="alerts",
+    help="alerts that Kafka has taken, and alerts that went to dead-letter instead",
+    origin=Origin.BRIDGE,
+    labels=("what",),
+    values=("written", "refused"),
+)
+BRIDGE_LAST = Metric(
+    name="waypost_bridge_last_write_timestamp_seconds",
+    kind=Kind.GAUGE,
+    unit="s",
+    help="when Kafka last took a notification",
+    origin=Origin.BRIDGE,
+)
 AGENT_INSTANCES = Metric(
     name="waypost_agent_instances",
     kind=Kind.GAUGE,
@@ -326,6 +438,84 @@ MIRROR_LAST = Metric(
     unit="s",
     help="when Kafka last took a set",
     origin=Origin.MIRROR,
+)
+
+CONFIG_SYNC_CHANGE_SETS = Metric(
+    name="waypost_config_sync_change_sets_total",
+    kind=Kind.COUNTER,
+    unit="change sets",
+    help="change sets that were committed to service-config",
+    origin=Origin.CONFIG_SYNC,
+)
+CONFIG_SYNC_RECORDS = Metric(
+    name="waypost_config_sync_records_total",
+    kind=Kind.COUNTER,
+    unit="records",
+    help="records in them, tombstones as well",
+    origin=Origin.CONFIG_SYNC,
+)
+CONFIG_SYNC_CONFIGS = Metric(
+    name="waypost_config_sync_configs",
+    kind=Kind.GAUGE,
+    unit="configurations",
+    help="configurations of this source on the topic; from the first change set on",
+    origin=Origin.CONFIG_SYNC,
+)
+CONFIG_SYNC_REFUSED = Metric(
+    name="waypost_config_sync_unpublished_config_maps",
+    kind=Kind.GAUGE,
+    unit="ConfigMaps",
+    help="ConfigMaps that are not published as they are: they wait for the others of their change set, are refused, or "
+    "are missing in suspicious number and their configurations stay",
+    origin=Origin.CONFIG_SYNC,
+    labels=("why",),
+    values=("waiting", "refused", "withheld"),
+)
+CONFIG_SYNC_FAILURES = Metric(
+    name="waypost_config_sync_failures_total",
+    kind=Kind.COUNTER,
+    unit="failures",
+    help="transactions and readings of the topic that failed; each is tried again",
+    origin=Origin.CONFIG_SYNC,
+)
+CONFIG_SYNC_LAST = Metric(
+    name="waypost_config_sync_last_write_timestamp_seconds",
+    kind=Kind.GAUGE,
+    unit="s",
+    help="when a transaction was last committed",
+    origin=Origin.CONFIG_SYNC,
+)
+CONTROLLER_LEADS = Metric(
+    name="waypost_controller_leads",
+    kind=Kind.GAUGE,
+    unit="0 or 1",
+    help="whether this controller works; the others wait. The sum over all is 1, for some seconds 0",
+    origin=Origin.CONTROLLER,
+)
+CONTROLLER_PASSES = Metric(
+    name="waypost_controller_passes_total",
+    kind=Kind.COUNTER,
+    unit="passes",
+    help="looks at one KafkaServiceDiscovery: done, or failed because the API server could not be asked or told",
+    origin=Origin.CONTROLLER,
+    labels=("result",),
+    values=("done", "failed"),
+)
+CONTROLLER_STEPS = Metric(
+    name="waypost_controller_steps_total",
+    kind=Kind.COUNTER,
+    unit="objects",
+    help="objects that were made (create), or that differed from what was asked for (heal)",
+    origin=Origin.CONTROLLER,
+    labels=("step",),
+    values=("create", "heal"),
+)
+CONTROLLER_LAST = Metric(
+    name="waypost_controller_last_pass_timestamp_seconds",
+    kind=Kind.GAUGE,
+    unit="s",
+    help="when the last look was done",
+    origin=Origin.CONTROLLER,
 )
 
 # -- of others, used by dashboards/ ----------------------------------------------------------------------------

@@ -49,7 +49,12 @@ class Topics:
 
     registry: str = _setting("service-registry", "topic", "registration events")
     heartbeat: str = _setting("service-heartbeat", "topic", "beats and witnesses")
+    isolation: str = _setting("service-isolation", "topic", "what repairs and operators take out of tables")
+    alerts: str = _setting("alerts", "topic", "what the bridge writes and repairs begin with")
     route_changes: str = _setting("route-changes", "topic", "audit log of everything published")
+    repair_actions: str = _setting("repair-actions", "topic", "every decision about an alert, also not to act")
+    repair_results: str = _setting("repair-results", "topic", "how each repair ended")
+    config: str = _setting("service-config", "topic", "the switch, the policies, and what people say to repairs")
     dead_letter: str = _setting("dead-letter", "topic", "every record that was refused, with the reason")
 
 
@@ -211,6 +216,24 @@ class Routes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repairs:
+    """How the repair job reaches what it repairs. What it does is said by policies (`waypost policy`)."""
+
+    group_id: str = _setting("waypost-repair", "name", "one consumer group per installation of the repair job")
+    kubeconfig: str = _setting(
+        "", "path", "how to reach the Kubernetes API, a file on the TaskManagers; empty: the pod's own service account"
+    )
+    call_timeout_ms: int = _setting(
+        5_000,
+        "ms",
+        "for one request; repairs of other targets wait for it, so no longer than the switch's 10 s",
+        100,
+        10_000,
+    )
+    webhooks: str = _setting("", "URL;URL", "what policies may call, and everything below it; empty: no webhook at all")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """How Flink runs the job. Anything else of Flink is set where Flink reads it: `-D`, its config file."""
 
@@ -243,7 +266,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of the route job."""
+    """All settings of the jobs."""
 
     kafka: Kafka = field(default_factory=Kafka)
     topics: Topics = field(default_factory=Topics)
@@ -253,6 +276,7 @@ class Settings:
     brake: Brake = field(default_factory=Brake)
     damping: Damping = field(default_factory=Damping)
     routes: Routes = field(default_factory=Routes)
+    repair: Repairs = field(default_factory=Repairs)
     job: Job = field(default_factory=Job)
 
     @classmethod

@@ -62,6 +62,8 @@ class Topic:
     role: str
     name: str
     partitions: int = PARTITIONS
+    replication: int = -1
+    """Copies of each partition; -1 is the broker's default."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
 
 
@@ -134,12 +136,32 @@ def _all() -> Iterator[Topic]:
         name="service-isolation",
         settings={
             "message.timestamp.type": _BROKERS_CLOCK,
+            "cleanup.policy": Setting(
+                value="delete", why="The key is the service: compaction would leave one word of several."
+            ),
             "retention.ms": Setting(
                 value="-1", why="A released isolation that comes back after a rebuild takes a healthy instance out."
             ),
         },
     )
-    yield Topic(role=ALERTS, name="alerts")
+    yield Topic(
+        role=ALERTS,
+        name="alerts",
+        settings={
+            "message.timestamp.type": Setting(
+                value="LogAppendTime",
+                why="Waiting and incidents are counted on the broker's clock; a wrong clock would cut them short.",
+            ),
+            "cleanup.policy": Setting(
+                value="delete", why="The key is the service: compaction would leave one alert of several."
+            ),
+            "retention.ms": Setting(
+                value=str(7 * _DAY_MS),
+                at_least=_HOUR_MS,
+                why="A repair job that was away must find what fires, and what has ended since.",
+            ),
+        },
+    )
     yield Topic(
         role=ROUTE_CHANGES,
         name="route-changes",
@@ -151,15 +173,35 @@ def _all() -> Iterator[Topic]:
             )
         },
     )
-    yield Topic(role=REPAIR_ACTIONS, name="repair-actions")
-    yield Topic(role=REPAIR_RESULTS, name="repair-results")
+    yield Topic(role=REPAIR_ACTIONS, name="repair-actions", settings=_evidence())
+    yield Topic(role=REPAIR_RESULTS, name="repair-results", settings=_evidence())
     yield Topic(
         role=CONFIG,
         name="service-config",
-        settings={"cleanup.policy": Setting(value="compact", why="The newest value of each config must stay.")},
+        # One: the commit of a transaction shows its records together within a partition, not across several.
+        partitions=1,
+        settings={
+            "cleanup.policy": Setting(value="compact", why="The newest value of each config must stay."),
+            "min.compaction.lag.ms": Setting(
+                value=str(7 * _DAY_MS), at_least=0, why="So long a change can be looked at and taken back."
+            ),
+        },
     )
     # No setting: a letter keeps 256 KiB of a value, so that it fits into the 1 MiB every broker accepts.
     yield Topic(role=DEAD_LETTER, name="dead-letter")
+
+
+def _evidence() -> dict[str, Setting]:
+    return {
+        "cleanup.policy": Setting(
+            value="delete", why="Every decision and outcome is evidence; compaction would keep one per service."
+        ),
+        "retention.ms": Setting(
+            value=str(30 * _DAY_MS),
+            at_least=_DAY_MS,
+            why="Why something was repaired, or was not, is asked weeks later.",
+        ),
+    }
 
 
 class Admin(Protocol):
@@ -183,7 +225,7 @@ def check_topics(
     """
     wanted = list(topics)
     address = bootstrap if isinstance(bootstrap, str) else "HOST:PORT"
-    with _admin(bootstrap) as admin:
+    with connected(bootstrap) as admin:
         found = _existing(admin, [topic.name for topic in wanted])
         configs = _configs(admin, [topic.name for topic in wanted if topic.name in found])
     problems = []
@@ -200,25 +242,14 @@ def check_topics(
 def ensure_topics(bootstrap: str | Admin, topics: Mapping[str, Topic] | Iterable[Topic]) -> list[str]:
     """Create what is missing and correct what `check_topics` would refuse; returns the topics' names.
 
-    For one's own local broker. Replication is the broker's default. Raises `TopicError`.
+    For one's own topics. Raises `TopicError`.
     """
     from kafka.admin import ConfigResource
 
     wanted = list(topics.values() if isinstance(topics, Mapping) else topics)
-    with _admin(bootstrap) as admin:
+    with connected(bootstrap) as admin:
         found = _existing(admin, [topic.name for topic in wanted])
-        missing = {
-            topic.name: {
-                "num_partitions": topic.partitions,
-                "replication_factor": -1,
-                "configs": {key: setting.value for key, setting in topic.settings.items()},
-            }
-            for topic in wanted
-            if topic.name not in found
-        }
-        if missing:
-            admin.create_topics(missing, raise_errors=True)
-            admin.wait_for_topics(list(missing), timeout_ms=10_000)
+        _create(admin, [topic for topic in wanted if topic.name not in found])
         configs = _configs(admin, [topic.name for topic in wanted if topic.name in found])
         for topic in wanted:
             if topic.name not in found:
@@ -238,6 +269,31 @@ def ensure_topics(bootstrap: str | Admin, topics: Mapping[str, Topic] | Iterable
                     raise TopicError(f"topic {topic.name}: the broker refuses {wrong}: {refused[0]}")
         _wait_until_right(admin, wanted)
     return [topic.name for topic in wanted]
+
+
+def create_missing(bootstrap: str | Admin, topics: Iterable[Topic]) -> list[str]:
+    """Create those that do not exist, and return their names. What exists is not touched. Raises `TopicError`."""
+    wanted = list(topics)
+    with connected(bootstrap) as admin:
+        found = _existing(admin, [topic.name for topic in wanted])
+        missing = [topic for topic in wanted if topic.name not in found]
+        _create(admin, missing)
+    return [topic.name for topic in missing]
+
+
+def _create(admin: Admin, missing: list[Topic]) -> None:
+    if not missing:
+        return
+    wishes = {
+        topic.name: {
+            "num_partitions": topic.partitions,
+            "replication_factor": topic.replication,
+            "configs": {key: setting.value for key, setting in topic.settings.items()},
+        }
+        for topic in missing
+    }
+    admin.create_topics(wishes, raise_errors=True)
+    admin.wait_for_topics(list(wishes), timeout_ms=10_000)
 
 
 def _answers(admin: Admin, resource: Any) -> list[str]:
@@ -295,7 +351,8 @@ def _expectation(setting: Setting) -> str:
 
 
 @contextlib.contextmanager
-def _admin(bootstrap: str | Admin) -> Iterator[Admin]:
+def connected(bootstrap: str | Admin) -> Iterator[Admin]:
+    """Give an admin client and close it afterwards; one that is given stays open. Raises `TopicError`."""
     if not isinstance(bootstrap, str):
         yield bootstrap
         return

@@ -17,10 +17,15 @@ from pyflink.datastream import RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, MapStateDescriptor, ValueStateDescriptor
 
 from waypost.model.dynamic_weights import LoadWeight
+from waypost.model.isolation import Isolations
 from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Pending, Published
 from waypost.wire import fold_state as codec
+from waypost.wire.isolation_state import decode_words, encode_words
 
 T = TypeVar("T")
+
+
+NO_ISOLATIONS = Isolations()
 
 
 class _Bytes(TypeInformation):
@@ -170,11 +175,15 @@ class InstanceRows:
             del chunk[instance]
         self._changed.add(number)
 
-    def having(self, column: int) -> Iterator[str]:
+    def rows(self, column: int) -> Iterator[tuple[str, Any]]:
+        """Yield every instance that has a value in a column, with the value as `get` returns it."""
         for number in range(self.CHUNKS):
             for instance, row in list(self._chunk(number).items()):
                 if row[column] is not None:
-                    yield instance
+                    yield instance, row[column]
+
+    def having(self, column: int) -> Iterator[str]:
+        return (instance for instance, _ in self.rows(column))
 
     def save(self) -> None:
         for number in sorted(self._changed):
@@ -235,14 +244,15 @@ class KeyedServiceStore:
     """`waypost.model.service_state.ServiceStore` over the keyed state of the route fold.
 
     `turn_to` when a key's turn begins, `save` when it ends; in between the fold works on it as on any object, and
-    nothing but sets is written. `header` and `pending` stay here for the key's next turn: keyed state belongs to one
-    subtask until the task is restarted, and a restarted task has a new object. Each access to state that is saved is a
-    tenth of a millisecond.
+    nothing but sets is written. `header`, `pending` and `isolations` stay here for the key's next turn: keyed state
+    belongs to one subtask until the task is restarted, and a restarted task has a new object. Each access to state that
+    is saved is a tenth of a millisecond.
     """
 
     def __init__(self, context: RuntimeContext) -> None:
         self._header = context.get_state(ValueStateDescriptor("header", BYTES))
         self._pending = context.get_state(ValueStateDescriptor("pending", BYTES))
+        self._isolations = context.get_state(ValueStateDescriptor("isolations", BYTES))
         self._turns: dict[str, _Turn] = {}
         self.journal = context.get_list_state(ListStateDescriptor("journal", BYTES))
         """Glued records, and batches of lease transitions, that are not folded yet."""
@@ -288,6 +298,20 @@ class KeyedServiceStore:
     def spares(self, value: set[str] | None) -> None:
         self._turn.spares = value
 
+    @property
+    def isolations(self) -> Isolations:
+        return self._turn.isolations
+
+    @isolations.setter
+    def isolations(self, value: Isolations) -> None:
+        self._turn.isolations = value
+
+    def maybe_on(self, node: str) -> Iterator[str]:
+        for instance, fields in self._rows.rows(0):
+            # What was written in this turn is not a list, and few: the fold looks at each anyway.
+            if not isinstance(fields, list) or codec.names_node(fields, node):
+                yield instance
+
     def turn_to(self, key: str) -> None:
         """Work on the current key, which is `key`."""
         for state in (self._sets, self._facts, self._published, self._weights):
@@ -301,6 +325,9 @@ class KeyedServiceStore:
                 Pending() if pending is None else codec.decode_pending(bytes(pending)),
             )
             turn.had_pending = pending is not None
+            isolations = self._isolations.value()
+            if isolations is not None:
+                turn.isolations = turn.saved_isolations = decode_words(bytes(isolations))
         self._turn = turn
 
     def save(self) -> None:
@@ -311,6 +338,12 @@ class KeyedServiceStore:
         if header != turn.saved_header:
             self._header.update(header)
             turn.saved_header = header
+        if turn.isolations is not turn.saved_isolations:
+            if turn.isolations:
+                self._isolations.update(encode_words(turn.isolations))
+            else:
+                self._isolations.clear()
+            turn.saved_isolations = turn.isolations
         if turn.pending:
             self._pending.update(codec.encode_pending(turn.pending))
             turn.had_pending = True
@@ -326,5 +359,7 @@ class _Turn:
     header: Header
     pending: Pending
     spares: set[str] | None = None
+    isolations: Isolations = NO_ISOLATIONS
     saved_header: bytes = b""
+    saved_isolations: Isolations = NO_ISOLATIONS
     had_pending: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyflink.common import Row
 from pyflink.datastream import OutputTag
 
-from schemas.flink_types import OUTPUT_RECORD, PARTIAL, SHARD_INPUT
+from schemas.flink_types import NODE_WORD, OUTPUT_RECORD, PARTIAL, SHARD_INPUT
 from waypost.wire.dead_letter import encode_dead_letter
 
 MAX_KEY = 4096
@@ -13,6 +13,7 @@ MAX_KEY = 4096
 
 DEAD_LETTERS = OutputTag("dead-letters", OUTPUT_RECORD)
 LEASE_EVENTS = OutputTag("lease-events", SHARD_INPUT)
+NODE_WORDS = OutputTag("node-words", NODE_WORD)
 PARTIALS = OutputTag("partials", PARTIAL)
 
 

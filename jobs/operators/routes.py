@@ -34,7 +34,7 @@ from jobs.operators.leased_table import LeasedTable
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import dead_letter
 from jobs.operators.slices import Slices
-from schemas.flink_types import DECIDED, LEASES, REGISTRATIONS, WINDOW
+from schemas.flink_types import DECIDED, ISOLATIONS, LEASES, REGISTRATIONS, WINDOW
 from waypost.errors import DecodeError, FencedError, PublicationRefused, StoreUnavailable
 from waypost.metrics import (
     AUDIT_PARTS,
@@ -43,12 +43,14 @@ from waypost.metrics import (
     DEAD_LETTERS,
     DIRTY,
     HEALS,
+    ISOLATIONS_IN_FORCE,
     LATENCY,
     PASSIVE,
     PROTECTED,
     PUBLICATIONS,
     REFUSED,
     SERVICES,
+    SPARED,
 )
 from waypost.metrics import REGISTRATIONS as REGISTRATIONS_READ
 from waypost.model.events import InstanceEvent, LeaseFact, LeaseTransition
@@ -65,6 +67,7 @@ from waypost.model.fencing import (
     Written,
 )
 from waypost.model.health_window import ServiceWindow, WindowStats
+from waypost.model.isolation import Isolation
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Publication, format_digest
 from waypost.model.service import ServiceFold
@@ -74,6 +77,7 @@ from waypost.settings import Routes
 from waypost.wire.endpoint import JsonRenderer
 from waypost.wire.glue import FIELD, read_entries
 from waypost.wire.health_window import decode_window
+from waypost.wire.isolation import decode_isolation
 from waypost.wire.registry import RegistrationEvent, decode_registration
 from waypost.wire.route_changes import encode_restart, encode_route_changes
 from waypost.wire.transitions import decode_transitions
@@ -146,6 +150,8 @@ class _Live:
     """What waits for a slice; the journal has it, too."""
     slice: int = 0
     """When the next slice begins; 0: none is booked."""
+    isolated_until: int = 0
+    """When the next isolation is over; a timer is set. 0: there is none."""
     oldest: int = 0
     """Append time of the oldest registration record that is not published yet."""
 
@@ -158,6 +164,7 @@ class RouteFold(KeyedCoProcessFunction):
         self,
         registry: str,
         heartbeat: str,
+        isolation: str,
         routes: Routes,
         connect: Callable[[], RouteStore],
         stopwatch: Callable[[], float] = time.thread_time,
@@ -165,6 +172,7 @@ class RouteFold(KeyedCoProcessFunction):
     ) -> None:
         self._registry = registry
         self._heartbeat = heartbeat
+        self._isolation = isolation
         self._routes = routes
         self._connect = connect
         self._stopwatch = stopwatch
@@ -185,6 +193,8 @@ class RouteFold(KeyedCoProcessFunction):
         self._live: dict[str, _Live] = {}
         self._dirty: set[str] = set()
         self._protected: set[str] = set()
+        self._isolations: dict[str, int] = {}
+        """How many are in force, of the services that have any."""
         self._meters = Meters(
             runtime_context,
             AUDIT_PARTS,
@@ -192,6 +202,7 @@ class RouteFold(KeyedCoProcessFunction):
             CHANGED,
             DIRTY,
             HEALS,
+            ISOLATIONS_IN_FORCE,
             LATENCY,
             PASSIVE,
             PROTECTED,
@@ -199,6 +210,7 @@ class RouteFold(KeyedCoProcessFunction):
             REFUSED,
             REGISTRATIONS_READ,
             SERVICES,
+            SPARED,
         )
         self._slices = Slices(self._clock)
         self._table_audit = TableAudit(self._routes.audit_percent, self._stopwatch, self._note_audit)
@@ -215,6 +227,9 @@ class RouteFold(KeyedCoProcessFunction):
             return
         if kind == DECIDED:
             yield from self._note_decided(service, int(body), ctx)
+            return
+        if kind == ISOLATIONS:
+            yield from self._isolate(service, body.decode(), ctx)
             return
         now = ctx.timer_service().current_processing_time()
         if kind == LEASES:
@@ -257,10 +272,38 @@ class RouteFold(KeyedCoProcessFunction):
             yield from self._conclude(service, fold, live, ctx, now)
             self._save(service)
 
+    def _isolate(self, service: str, column: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        """Fold isolations. They need not wait for registrations that were put aside: neither needs the other first."""
+        now = ctx.timer_service().current_processing_time()
+        fold, live = self._turn(service, ctx)
+        for record in _records(column):
+            try:
+                word = _decode_isolation(record, fold.service)
+            except DecodeError as error:
+                yield self._refuse(record, error, self._isolation)
+                continue
+            at, partition, offset = word.stamp
+            recent = now - at < _ANSWER_MS
+            fold.apply(word, Cause(self._isolation, partition, offset), answer=recent, now=now)
+        self._await_end(live, ctx)
+        yield from self._conclude(service, fold, live, ctx, now)
+        self._save(service)
+
     def _turn(self, service: str, ctx: KeyedCoProcessFunction.Context) -> tuple[ServiceFold, _Live]:
         self._state.turn_to(service)
         fold = ServiceFold(ServiceKey.parse(service), self._state, self._renderer)
-        return fold, self._touch(service, fold, ctx)
+        live = self._touch(service, fold, ctx)
+        if self._state.isolations:
+            fold.end_isolations(ctx.timer_service().current_processing_time(), self._isolation)
+            self._await_end(live, ctx)
+        return fold, live
+
+    def _await_end(self, live: _Live, ctx: KeyedCoProcessFunction.Context) -> None:
+        """Come back when the next isolation is over, whatever else happens until then."""
+        end = self._state.isolations.next_end or 0
+        if end and end != live.isolated_until:
+            ctx.timer_service().register_processing_time_timer(end)
+        live.isolated_until = end
 
     def _conclude(
         self, service: str, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int
@@ -344,10 +387,11 @@ class RouteFold(KeyedCoProcessFunction):
         yield from self._conclude(service, fold, live, ctx, now)
         self._slices.end()
 
-    def _refuse(self, record: _Record, why: DecodeError) -> tuple[OutputTag, Row]:
+    def _refuse(self, record: _Record, why: DecodeError, topic: str = "") -> tuple[OutputTag, Row]:
         self._meters.count(DEAD_LETTERS, why.reason)
-        at = record.stamp
-        return dead_letter(self._registry, at.partition, at.offset, why.reason, record.key, record.body, why.detail)
+        _, partition, offset = record.stamp
+        topic = topic or self._registry
+        return dead_letter(topic, partition, offset, why.reason, record.key, record.body, why.detail)
 
     def _end_window(self, fold: ServiceFold, live: _Live, window: ServiceWindow) -> WindowStats:
         """Fold a window: weights that follow the load are pending afterwards. Return what readers are told of it."""
@@ -395,6 +439,10 @@ class RouteFold(KeyedCoProcessFunction):
         if is_protected != (service in self._protected):
             (self._protected.add if is_protected else self._protected.discard)(service)
             self._meters.set(PROTECTED, len(self._protected))
+        in_force = len(self._state.isolations.in_force) if self._state.isolations else 0
+        if in_force != self._isolations.get(service, 0):
+            self._isolations[service] = in_force
+            self._meters.set(ISOLATIONS_IN_FORCE, sum(self._isolations.values()))
         self._state.save()
 
     def _touch(self, service: str, fold: ServiceFold, ctx: KeyedCoProcessFunction.Context) -> _Live:
@@ -474,6 +522,8 @@ class RouteFold(KeyedCoProcessFunction):
                 live.audited.wrote(plan.publication, epoch)
                 live.leased.note(plan)
                 self._note_written(plan.publication, live, ctx)
+                if plan.spared:
+                    self._meters.count(SPARED, n=plan.spared)
                 live.wrote = now
                 key = str(plan.publication.service).encode()
                 for record in encode_route_changes(plan.publication, epoch):
@@ -674,6 +724,14 @@ def _writer(context: RuntimeContext) -> WriterId:
 def _records(column: str) -> list[_Record]:
     """Take a glued column apart, oldest record first."""
     return sorted(_Record(stamp, key.encode(), text.encode()) for key, stamp, text in read_entries(column))
+
+
+def _decode_isolation(record: _Record, service: ServiceKey) -> Isolation:
+    """Read a record about `service`, or about a node on which it has instances."""
+    word = decode_isolation(record.body, record.stamp)
+    if word.service not in (None, service):
+        raise DecodeError("ambiguous-service", "it was sent to another service than it is about")
+    return replace(word, service=service)
 
 
 def _journaled(entry: bytes) -> list[_Record] | list[LeaseTransition]:

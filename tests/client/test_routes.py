@@ -498,6 +498,17 @@ class TestAnswers:
         assert first is not None
         assert first.applied
 
+    def test_one_request_can_be_answered_by_several_services(self, server: Server, writer: Writer) -> None:
+        with open_answers(server.url) as answers:
+            writer.answer(PAY, Answer("r", True, "applied"))
+            assert answers.wait_for_all("r", {PAY, CART}, 0.05).keys() == {PAY}
+
+            writer.answer(PAY, Answer("q", True, "applied"))
+            writer.answer(CART, Answer("q", False, "last-endpoint"))
+            found = answers.wait_for_all("q", {PAY, CART}, 20)
+
+        assert {s: a.reason for s, a in found.items()} == {PAY: "applied", CART: "last-endpoint"}
+
     def test_a_registry_away_is_an_error(self, own_server: Server) -> None:
         answers = open_answers(own_server.url)
         own_server.kill()

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tests.docs.pages import PAGES, READMES, ROOT, prose, shell_lines, shown_commands
 from waypost.cli import main
 from waypost.settings import register
-from waypost.topics import DEAD_LETTER, HEARTBEAT, REGISTRY, ROUTE_CHANGES, default_topics
+from waypost.topics import DEAD_LETTER, HEARTBEAT, ISOLATION, REGISTRY, ROUTE_CHANGES, default_topics
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 
@@ -72,7 +72,7 @@ def test_the_topics_to_create_are_what_the_job_demands(page: Path) -> None:
     topics = default_topics()
     wanted = {
         topics[role].name: {key: setting.value for key, setting in topics[role].settings.items()}
-        for role in (REGISTRY, HEARTBEAT, ROUTE_CHANGES, DEAD_LETTER)
+        for role in (REGISTRY, HEARTBEAT, ISOLATION, ROUTE_CHANGES, DEAD_LETTER)
     }
     assert shown == wanted
 

@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Waypost
 from tests.e2e.log_writer import LogWriter
 from tests.e2e.tables import Tables
-from waypost.local.process import belonging_to
 from waypost.local.state import Stack, load_stack
 
-Waypost = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def _waypost(*arguments: str, timeout: float = 300, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "waypost", *arguments], capture_output=True, text=True, timeout=timeout, check=False
-    )
-
 
 @pytest.fixture(scope="session")
-def waypost() -> Waypost:
-    """Run the command line; returns its status and output, raises nothing."""
-    return _waypost
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory, waypost: Waypost) -> Iterator[Stack]:
     """A healthy stack with the route job running; shared, so use services and instances of your own."""
     state_dir: Path = tmp_path_factory.mktemp("stack") / "state"
     try:
-        up = _waypost("up", "--detach", "--metrics", "--gateway", "traefik", "--state-dir", str(state_dir))
+        up = waypost("up", "--detach", "--metrics", "--gateway", "traefik", "--state-dir", str(state_dir))
         assert up.returncode == 0, f"{up.stdout}\n{up.stderr}\n{_last_words(state_dir)}"
         yield load_stack(state_dir)
     finally:
-        _waypost("down", "--purge", "--state-dir", str(state_dir))
-
-
-@pytest.fixture
-def state_dir(tmp_path: Path, waypost: Waypost) -> Iterator[Path]:
-    """A directory for a stack of the test's own; whatever runs there afterwards is stopped."""
-    directory = tmp_path / "state"
-    yield directory
-    waypost("down", "--purge", "--state-dir", str(directory))
-    assert belonging_to(directory) == []
+        waypost("down", "--purge", "--state-dir", str(state_dir))
 
 
 def _last_words(state_dir: Path) -> str:

@@ -17,6 +17,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 REGISTRY = "service-registry"
 HEARTBEAT = "service-heartbeat"
+ISOLATION = "service-isolation"
 DEAD_LETTER = "dead-letter"
 
 

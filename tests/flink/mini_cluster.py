@@ -31,11 +31,12 @@ from waypost.wire.health_window import decode_window
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = "registry"
 HEARTBEAT = "heartbeat"
+ISOLATION = "isolation"
 WITHIN_S = 300.0
 
 
 class Planned(NamedTuple):
-    """A record before it is written. `topic` is REGISTRY or HEARTBEAT."""
+    """A record before it is written. `topic` is REGISTRY, HEARTBEAT or ISOLATION."""
 
     topic: str
     at: int
@@ -46,7 +47,7 @@ class Planned(NamedTuple):
 
 @dataclass
 class Topics:
-    """The four topics of one log on a shared broker."""
+    """The five topics of one log on a shared broker."""
 
     bootstrap: str
     partitions: int = 4
@@ -67,7 +68,7 @@ class Topics:
             "retention.ms": "-1",
             "max.message.bytes": "2097152",
         }
-        names = [self.name(role) for role in (REGISTRY, HEARTBEAT, "changes", "dead")]
+        names = [self.name(role) for role in (REGISTRY, HEARTBEAT, ISOLATION, "changes", "dead")]
         admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
         try:
             admin.create_topics(
@@ -213,6 +214,7 @@ class MiniCluster:
                 f"kafka.group_id=flink-{topics.tag}",
                 f"topics.registry={topics.name(REGISTRY)}",
                 f"topics.heartbeat={topics.name(HEARTBEAT)}",
+                f"topics.isolation={topics.name(ISOLATION)}",
                 f"topics.route_changes={topics.name('changes')}",
                 f"topics.dead_letter={topics.name('dead')}",
                 f"redis.url={self.redis_url}",

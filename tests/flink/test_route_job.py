@@ -12,6 +12,7 @@ import pytest
 from tests.flink.logs import LAGGING_PARTITION, LOADED, PARTITIONS, SHARDS, T0, GeneratedLog, a_log
 from tests.flink.mini_cluster import (
     HEARTBEAT,
+    ISOLATION,
     REGISTRY,
     MiniCluster,
     Planned,
@@ -43,19 +44,20 @@ SETTINGS = (
 Seen = dict[ServiceKey, dict[str, Any]]
 
 
-def wanted(records: list[Record], topics: Topics) -> tuple[Seen, Seen]:
-    """Routes and instances as the log means them."""
-    log = oracle.Log.of(records, registry=topics.name(REGISTRY), shards=SHARDS)
+def wanted(records: list[Record], topics: Topics, now: int = 0) -> tuple[Seen, Seen]:
+    """Routes and instances as the log means them; `now`, epoch ms, ends isolations."""
+    log = oracle.Log.of(records, registry=topics.name(REGISTRY), isolation=topics.name(ISOLATION), shards=SHARDS)
     routes: Seen = {}
     instances: Seen = {}
-    for service, table in oracle.final(log).items():
+    for service, table in oracle.final(log, now=now).items():
         routes[service] = {
             i: (k.attributes.address, k.attributes.port, k.attributes.weight) for i, k in table.items() if k.is_routable
         }
         instances[service] = {}
         for i, k in table.items():
             assert k.lease is not None, f"{i}: the log leaves open whether this lease lapsed"
-            instances[service][i] = (k.declared, k.health, k.lease, *view(k.declared, k.health, k.lease))
+            facts = (k.declared, k.health, k.lease)
+            instances[service][i] = (*facts, *view(*facts, isolated=k.isolation is not None))
     return routes, instances
 
 

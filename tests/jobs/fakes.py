@@ -171,6 +171,8 @@ class Subtask:
         self.state = Checkpoint() if state is None else state
         self.key = ""
         self.records: list[tuple[bytes, bytes]] = []
+        self.rows: list[Row] = []
+        """What `records` are, with all their fields."""
         self.dead_letters: list[tuple[bytes, bytes]] = []
         self.timers_set = 0
         self.metrics: Counter[str] = Counter()
@@ -181,9 +183,11 @@ class Subtask:
 
     # -- what Flink calls ------------------------------------------------------------------------------
 
-    def process(self, row: Row) -> None:
+    def process(self, row: Row, side: int = 0) -> None:
+        """Hand over a row at one of the inputs; without `side`, to the first one when it has two fields."""
         self.key = row[0]
-        process = self._operator.process_element1 if len(row) == 2 else self._operator.process_element2
+        is_first = side == 1 or (not side and len(row) == 2)
+        process = self._operator.process_element1 if is_first else self._operator.process_element2
         self._collect(process(row, self))
 
     def run_for(self, ms: int) -> None:
@@ -220,6 +224,8 @@ class Subtask:
             assert isinstance(row, Row)
             assert tag is None or tag is DEAD_LETTERS
             (self.records if tag is None else self.dead_letters).append((row[0], row[1]))
+            if tag is None:
+                self.rows.append(row)
 
     # -- what the operator calls -----------------------------------------------------------------------
 
@@ -237,6 +243,11 @@ class Subtask:
             self.timers_set += 1
             self.state.timers[timestamp, self.key] = None
             self._schedule()
+
+    def delete_processing_time_timer(self, timestamp: int) -> None:
+        self.state.timers.pop((timestamp, self.key), None)
+        self._head = None
+        self._schedule()
 
 
 def run_for(ms: int, *tasks: Subtask) -> None:

@@ -6,20 +6,22 @@ import orjson
 from pyflink.common import Row
 
 from jobs.operators.routes import RouteFold
-from schemas.flink_types import DECIDED, LEASES, REGISTRATIONS
+from schemas.flink_types import DECIDED, ISOLATIONS, LEASES, REGISTRATIONS
 from tests.jobs.fakes import Checkpoint, Clock, ProbedStore, Subtask
 from tests.model.events import T0, registered
 from waypost.model.events import InstanceEvent, LeaseTransition, SetEvent
 from waypost.model.fencing import WriterId
+from waypost.model.isolation import Isolation
 from waypost.model.names import ServiceKey
 from waypost.model.stamp import Stamp
 from waypost.settings import Routes
 from waypost.wire.glue import encode_entry
+from waypost.wire.isolation import encode_isolation
 from waypost.wire.registry import encode_registration
 from waypost.wire.transitions import encode_transitions
 
 JOB, OTHER_JOB = "a" * 32, "b" * 32
-REGISTRY, HEARTBEAT = "service-registry", "service-heartbeat"
+REGISTRY, HEARTBEAT, ISOLATION = "service-registry", "service-heartbeat", "service-isolation"
 A, B, C, D = (ServiceKey("default", name) for name in "abcd")
 
 
@@ -37,6 +39,7 @@ class World:
         operator = RouteFold(
             REGISTRY,
             HEARTBEAT,
+            ISOLATION,
             self.routes,
             lambda: self.store,
             stopwatch=lambda: self.clock.spent_ms / 1000,
@@ -49,10 +52,17 @@ class World:
         return Stamp(self.clock.wall - ago, 0, self._offset)
 
     def register(
-        self, task: Subtask, service: ServiceKey = A, instance: str = "p-1", *, ago: int = 0, request_id: str = ""
+        self,
+        task: Subtask,
+        service: ServiceKey = A,
+        instance: str = "p-1",
+        *,
+        ago: int = 0,
+        request_id: str = "",
+        node: str = "",
     ) -> InstanceEvent:
         """Log a registration `ago` ms before now and fold it now."""
-        event = registered(self.stamp(ago), instance, service=service, request_id=request_id)
+        event = registered(self.stamp(ago), instance, service=service, request_id=request_id, node=node)
         fold(task, event)
         return event
 
@@ -69,10 +79,13 @@ class World:
         return {answer["request_id"]: answer["reason"] for answer in found}
 
 
-def fold(task: Subtask, *events: InstanceEvent | SetEvent | LeaseTransition) -> None:
+def fold(task: Subtask, *events: InstanceEvent | SetEvent | LeaseTransition | Isolation) -> None:
     for event in events:
         stamp, service = event.stamp, str(event.service)
-        if isinstance(event, LeaseTransition):
+        if isinstance(event, Isolation):
+            column = encode_entry("any", stamp, encode_isolation(event).decode())
+            task.process(Row(service, ISOLATIONS, column.encode()))
+        elif isinstance(event, LeaseTransition):
             task.process(Row(service, LEASES, encode_transitions([event])))
         else:
             column = encode_entry("any", stamp, encode_registration(event).decode())

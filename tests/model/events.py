@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings
@@ -19,6 +20,7 @@ from waypost.model.events import (
     RouteEvent,
     SetEvent,
 )
+from waypost.model.isolation import REPAIR, Isolation, Verb
 from waypost.model.leases import TimedBeat
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
@@ -99,6 +101,28 @@ def a_fact(
     )
 
 
+def isolated(
+    when: float | Stamp, instance: str = "", *, node: str = "", by: str = REPAIR, for_s: float = 3_600, **fields: Any
+) -> Isolation:
+    """An isolation of one instance, of a node, or without either of `p-1`."""
+    stamp = when if isinstance(when, Stamp) else at(when)
+    return Isolation(
+        verb=Verb.ISOLATE,
+        service=fields.pop("service", SERVICE),
+        instance=instance or ("" if node else "p-1"),
+        node=node,
+        by=by,
+        expires_at=stamp.at + round(for_s * 1000),
+        stamp=stamp,
+        **fields,
+    )
+
+
+def released(when: float | Stamp, instance: str = "", **fields: Any) -> Isolation:
+    """What ends an `isolated`."""
+    return replace(isolated(when, instance, **fields), verb=Verb.RELEASE, expires_at=0)
+
+
 def a_beat(when: float | Stamp, instance: str = "p-1", health: Health | None = None, **said: Any) -> TimedBeat:
     return TimedBeat(instance, when if isinstance(when, Stamp) else at(when), Beat(health=health, **said))
 
@@ -113,6 +137,7 @@ _CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "weight": st.integers(0, 2),
     "metadata": st.sampled_from([{}, {"version": "2"}]),
     "lease_seconds": st.sampled_from([2, 90]),
+    "node": st.sampled_from(["n1", "n2"]),
 }
 
 
@@ -147,6 +172,9 @@ def _service_log(draw: st.DrawFn, max_size: int = 12) -> list[RouteEvent]:
                     "beat",
                     "damp",
                     "unprotect",
+                    "isolate",
+                    "isolate",
+                    "release",
                 ]
             )
         )
@@ -180,6 +208,10 @@ def _service_log(draw: st.DrawFn, max_size: int = 12) -> list[RouteEvent]:
                     request_id=request,
                 )
             )
+        elif kind in ("isolate", "release"):
+            about = draw(st.sampled_from([{"instance": instance}, {"node": "n1"}, {"node": "n2"}]))
+            say = isolated if kind == "isolate" else released
+            events.append(say(stamp, by=draw(st.sampled_from([REPAIR, "operator:anna"])), request_id=request, **about))
         elif kind == "unprotect":
             events.append(unprotected(stamp, request_id=request))
         elif generations[instance]:

@@ -19,13 +19,23 @@ from typing import NamedTuple
 from waypost.errors import DecodeError
 from waypost.model.beats import Beat
 from waypost.model.brake import BrakeRules
-from waypost.model.events import Attributes, InstanceEvent, LeaseFact, LeaseTransition, Op, SetEvent
+from waypost.model.events import (
+    Attributes,
+    InstanceEvent,
+    LeaseFact,
+    LeaseTransition,
+    Op,
+    RouteEvent,
+    SetEvent,
+)
 from waypost.model.health_window import Tally, WindowPlan
+from waypost.model.isolation import REPAIR, Isolation, Verb
 from waypost.model.lifecycle import Declared, Health, Lease, is_routable
 from waypost.model.names import ServiceKey
 from waypost.model.shards import shard_of
 from waypost.model.stamp import Stamp
 from waypost.wire.beats import decode_beat, decode_heartbeat
+from waypost.wire.isolation import decode_isolation
 from waypost.wire.registry import decode_registration
 
 WITNESS = b"_witness/"
@@ -62,11 +72,12 @@ class Known:
     granted_seconds: int = 0
     """`lease_seconds` as registered; `lease_changes` are the updates of it since."""
     lease_changes: list[tuple[Stamp, int]] = field(default_factory=list)
+    isolation: Isolation | None = None
 
     @property
     def is_routable(self) -> bool:
         assert self.lease is not None, "the log ends while this lapse may or may not be executed"
-        return is_routable(self.declared, self.health, self.lease)
+        return is_routable(self.declared, self.health, self.lease, isolated=self.isolation is not None)
 
 
 class Dead(NamedTuple):
@@ -91,9 +102,12 @@ class Story:
     dead: list[tuple[Stamp, str]] = field(default_factory=list)
     lives: list[tuple[ServiceKey, str, Stamp, Stamp | None]] = field(default_factory=list)
     """(service, instance, from, to): when an id was registered without a break."""
+    isolations: list[Isolation] = field(default_factory=list)
 
-    def tell(self, event: InstanceEvent | SetEvent | LeaseTransition) -> None:
-        if isinstance(event, SetEvent):
+    def tell(self, event: RouteEvent) -> None:
+        if isinstance(event, Isolation):
+            self.isolations.append(event)
+        elif isinstance(event, SetEvent):
             self._tell_set(event)
         elif isinstance(event, LeaseTransition):
             self._tell_lease(event)
@@ -157,8 +171,20 @@ class Story:
         elif event.health is not None:
             known.health = event.health
 
-    def known(self) -> Services:
-        """Everything that something speaks for. A registration comes before any set that lists the same id."""
+    def _isolation(self, service: ServiceKey, instance: str, node: str, now: int) -> Isolation | None:
+        """The sentence of the contract: of two words about the same instance or node the later one counts, until it is
+        over; but no repair ends or replaces what anybody else says, and theirs is stricter than a repair's."""
+        about = [w for w in self.isolations if w.service in (service, None)]
+        standing = []
+        for words in ([w for w in about if w.instance == instance], [w for w in about if w.node and w.node == node]):
+            people = [w for w in words if w.by != REPAIR][-1:]
+            newest = people + words[-1:]
+            standing += [w for w in newest if w.verb is Verb.ISOLATE and now < w.expires_at][:1]
+        return min(standing, key=lambda w: w.by == REPAIR, default=None)
+
+    def known(self, now: int = 0) -> Services:
+        """Everything that something speaks for, as of `now` (epoch ms). A registration comes before any set that lists
+        the same id."""
         result: Services = {}
         for service in self.registered.keys() | self.sets.keys():
             table: dict[str, Known] = {}
@@ -173,12 +199,14 @@ class Story:
                         generation=owned.stamp,
                     )
             table.update(self.registered.get(service, {}))
+            for instance, one in table.items():
+                one.isolation = self._isolation(service, instance, one.attributes.node, now)
             if table:
                 result[service] = table
         return result
 
 
-def told(events: Iterable[InstanceEvent | SetEvent | LeaseTransition]) -> Story:
+def told(events: Iterable[RouteEvent]) -> Story:
     """Tell a whole log of one or several services in the order of its stamps."""
     story = Story()
     # Of one record and a tick that ends at the same moment the tick is first: its stamp has no partition.
@@ -187,9 +215,9 @@ def told(events: Iterable[InstanceEvent | SetEvent | LeaseTransition]) -> Story:
     return story
 
 
-def without_repeats(events: Iterable[InstanceEvent | SetEvent | LeaseTransition]) -> list:  # type: ignore[type-arg]
+def without_repeats(events: Iterable[RouteEvent]) -> list[RouteEvent]:
     """Drop events that occur twice (same stamp, same content)."""
-    result: list[InstanceEvent | SetEvent | LeaseTransition] = []
+    result: list[RouteEvent] = []
     for event in events:
         if event not in result:
             result.append(event)
@@ -202,14 +230,17 @@ class Log:
 
     shards: int = 1
     events: list[InstanceEvent | SetEvent] = field(default_factory=list)
+    isolations: list[Isolation] = field(default_factory=list)
     beats: list[OracleBeat] = field(default_factory=list)
     dead: list[Dead] = field(default_factory=list)
     shards_seen: dict[int, set[int]] = field(default_factory=dict)
     tick_ms: int = 1000
 
     @classmethod
-    def of(cls, records: Iterable[Record], *, registry: str, shards: int, tick_ms: int = 1000) -> Log:
-        """Read raw records of the registry topic and of any other (the heartbeats)."""
+    def of(
+        cls, records: Iterable[Record], *, registry: str, shards: int, tick_ms: int = 1000, isolation: str = ""
+    ) -> Log:
+        """Read raw records of the registry topic, the isolation topic, and of any other (the heartbeats)."""
         log = cls(shards=shards, tick_ms=tick_ms)
         witnesses = {WITNESS + b"%d" % shard: shard for shard in range(shards)}
         for record in records:
@@ -218,6 +249,8 @@ class Log:
             try:
                 if record.topic == registry:
                     log.events.append(decode_registration(record.value, stamp))
+                elif record.topic == isolation:
+                    log.isolations.append(decode_isolation(record.value, stamp))
                 elif record.key in witnesses and record.value is not None:
                     log.shards_seen.setdefault(end, set()).add(witnesses[record.key])
                 else:
@@ -240,11 +273,11 @@ class Log:
         return {end for end, seen in self.shards_seen.items() if len(seen) == self.shards}
 
 
-def final(log: Log, complete_ticks: Collection[int] | None = None) -> Services:
-    """Return what is known when the whole log was read: the answer the job must agree with."""
+def final(log: Log, complete_ticks: Collection[int] | None = None, now: int = 0) -> Services:
+    """Return what is known when the whole log was read: the answer the job must agree with at `now`."""
     ticks = set(log.complete_ticks if complete_ticks is None else complete_ticks)
-    story = told(log.events)
-    services = story.known()
+    story = told([*log.events, *log.isolations])
+    services = story.known(now)
     real = sorted(
         b.stamp.at
         for b in log.beats

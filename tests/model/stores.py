@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import orjson
+
 from waypost.model.dynamic_weights import LoadWeight
+from waypost.model.isolation import Isolations
 from waypost.model.service_state import DeclaredSet, Header, InstanceFacts, Pending, Published
 from waypost.wire import fold_state as codec
+from waypost.wire.isolation_state import decode_words, encode_words
 
 T = TypeVar("T")
 
@@ -24,6 +28,10 @@ class DictStore:
     published: MutableMapping[str, Published] = field(default_factory=dict)
     weights: MutableMapping[str, LoadWeight] = field(default_factory=dict)
     spares: set[str] | None = None
+    isolations: Isolations = Isolations()  # noqa: RUF009 (immutable)
+
+    def maybe_on(self, node: str) -> list[str]:
+        return list(self.instances)
 
 
 class Frozen(MutableMapping[str, T]):
@@ -31,26 +39,29 @@ class Frozen(MutableMapping[str, T]):
 
     def __init__(self, encode: Callable[[T], bytes], decode: Callable[[bytes], T]) -> None:
         self._encode, self._decode = encode, decode
-        self._blobs: dict[str, bytes] = {}
+        self.blobs: dict[str, bytes] = {}
 
     def __getitem__(self, key: str) -> T:
-        return self._decode(self._blobs[key])
+        return self._decode(self.blobs[key])
 
     def __setitem__(self, key: str, value: T) -> None:
-        self._blobs[key] = self._encode(value)
+        self.blobs[key] = self._encode(value)
 
     def __delitem__(self, key: str) -> None:
-        del self._blobs[key]
+        del self.blobs[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(list(self._blobs))
+        return iter(list(self.blobs))
 
     def __len__(self) -> int:
-        return len(self._blobs)
+        return len(self.blobs)
 
 
 class FrozenStore(DictStore):
     """A `ServiceStore` in which everything goes through the codecs all the time."""
+
+    def maybe_on(self, node: str) -> list[str]:
+        return [i for i, blob in self.instances.blobs.items() if codec.names_node(orjson.loads(blob), node)]
 
     def __init__(self) -> None:
         super().__init__(
@@ -61,7 +72,8 @@ class FrozenStore(DictStore):
         )
 
     def refreeze(self) -> None:
-        """Write and read the two values that the owner of the store writes back after use; forget what is not state."""
+        """Write and read the values that the owner of the store writes back after use; forget what is not state."""
         self.spares = None
         self.header = codec.decode_header(codec.encode_header(self.header))
         self.pending = codec.decode_pending(codec.encode_pending(self.pending))
+        self.isolations = decode_words(encode_words(self.isolations))

@@ -24,6 +24,7 @@ from tests.model.events import (
 )
 from tests.model.stores import DictStore, FrozenStore
 from waypost.model.events import Hold, InstanceEvent, LeaseFact, LeaseTransition, RouteEvent
+from waypost.model.isolation import REPAIR, Isolation
 from waypost.model.lifecycle import Declared
 from waypost.model.route_table import digest
 from waypost.model.service import APPLIED, NOT_PROTECTED, ServiceFold
@@ -44,10 +45,14 @@ class Reader:
         self.route: dict[str, str] = {}
         self.instances: dict[str, str] = {}
         self.protected = False
+        self.answers: dict[str, str] = {}
 
     def tell(self, *events: RouteEvent) -> Reader:
         for event in events:
             self.fold.apply(event)
+        return self.publish()
+
+    def publish(self) -> Reader:
         plan = self.fold.plan()
         if plan is not None:
             for mine, told in ((self.route, plan.publication.routes), (self.instances, plan.publication.instances)):
@@ -57,6 +62,7 @@ class Reader:
                     else:
                         mine[instance] = text
             self.protected = plan.publication.protected
+            self.answers.update({a.request_id: a.reason for a in plan.publication.answers})
             self.fold.done(plan)
         return self
 
@@ -240,7 +246,7 @@ def test_the_last_word_about_one_that_is_out_writes_nothing() -> None:
 
 @LAW
 @given(service_logs(30))
-def test_no_table_becomes_empty_by_what_the_lease_path_or_a_check_says(log: list[RouteEvent]) -> None:
+def test_no_table_becomes_empty_by_what_the_lease_path_a_check_or_a_repair_says(log: list[RouteEvent]) -> None:
     found = Reader()
     for event in sorted(log, key=lambda e: e.stamp):
         before = len(found.route)
@@ -248,8 +254,9 @@ def test_no_table_becomes_empty_by_what_the_lease_path_or_a_check_says(log: list
 
         is_lease = isinstance(event, LeaseTransition)
         is_check = isinstance(event, InstanceEvent) and event.health is not None
+        is_repair = isinstance(event, Isolation) and event.by == REPAIR
         ends_hold = isinstance(event, LeaseTransition) and event.fact in ENDS and not event.until
-        if before and (is_lease or is_check) and not ends_hold:
+        if before and (is_lease or is_check or is_repair) and not ends_hold:
             assert found.route
 
 
@@ -288,7 +295,7 @@ def test_changes_told_together_or_one_by_one_end_in_one_table(log: list[RouteEve
 
 def said(text: str | None) -> object:
     known = decode_instance(text or "")
-    return known.status, known.reason, known.held, known.damped_until, known.health, known.lease
+    return known.status, known.reason, known.held, known.damped_until, known.health, known.lease, known.isolated
 
 
 def told(events: Iterable[RouteEvent]) -> dict[str, bool]:

@@ -28,25 +28,29 @@ EVERY_FACT = list(product(Declared, Health, Lease))
 
 @pytest.mark.parametrize(("declared", "health", "lease"), EVERY_FACT)
 def test_every_combination_of_facts_is_seen_as_something(declared: Declared, health: Health, lease: Lease) -> None:
-    for held in (False, True):
-        status, reason = view(declared, health, lease, held=held)
+    for held, isolated in product((False, True), repeat=2):
+        status, reason = view(declared, health, lease, held=held, isolated=isolated)
         assert isinstance(status, Status)
         assert reason
 
 
 @pytest.mark.parametrize(("declared", "health", "lease"), EVERY_FACT)
-def test_routable_is_declared_up_and_not_failed_and_not_lapsed_unless_held(
+def test_routable_is_declared_up_and_not_failed_and_not_lapsed_and_not_isolated_unless_held(
     declared: Declared, health: Health, lease: Lease
 ) -> None:
-    for held in (False, True):
-        assert is_routable(declared, health, lease, held=held) == (
-            declared is Declared.UP and (held or (health is not Health.FAIL and lease is not Lease.LAPSED))
+    for held, isolated in product((False, True), repeat=2):
+        assert is_routable(declared, health, lease, held=held, isolated=isolated) == (
+            declared is Declared.UP
+            and (held or (health is not Health.FAIL and lease is not Lease.LAPSED and not isolated))
         )
 
 
 @pytest.mark.parametrize("declared", [d for d in Declared if d is not Declared.UP])
 def test_what_is_not_declared_up_is_seen_as_declared_whatever_else_holds(declared: Declared) -> None:
-    seen = {view(declared, health, lease, held=held) for health, lease, held in product(Health, Lease, (False, True))}
+    seen = {
+        view(declared, health, lease, held=held, isolated=isolated)
+        for health, lease, held, isolated in product(Health, Lease, (False, True), (False, True))
+    }
 
     assert [status.value for status, _ in seen] == [declared.value]
 
@@ -69,6 +73,13 @@ def test_a_held_instance_says_so_and_one_that_needs_no_hold_does_not() -> None:
     assert view(Declared.UP, Health.PASS, Lease.LAPSED, held=True) == (Status.UP, "held")
     assert view(Declared.UP, Health.FAIL, Lease.LIVE, held=True) == (Status.UP, "held")
     assert view(Declared.UP, Health.PASS, Lease.LIVE, held=True) == (Status.UP, "up")
+
+
+def test_an_isolated_instance_says_so_whatever_its_health_and_its_lease_are() -> None:
+    for health, lease, damped in product(Health, Lease, (False, True)):
+        seen = view(Declared.UP, health, lease, damped=damped, isolated=True)
+        assert seen == (Status.OUT_OF_SERVICE, "isolated")
+        assert view(Declared.UP, health, lease, damped=damped, isolated=True, held=True) == (Status.UP, "held")
 
 
 def test_a_beat_has_no_word_for_a_declaration() -> None:

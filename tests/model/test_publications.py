@@ -99,7 +99,10 @@ class Publisher:
         }
         known = {i: decode_instance(text) for i, text in self.stored.instances.items()}
         assert {i: (k.declared, k.health, k.lease) for i, k in known.items()} == {
-            i: facts[2:] for i, facts in visible.items()
+            i: facts[2:5] for i, facts in visible.items()
+        }
+        assert {i: k.isolated.by if k.isolated else None for i, k in known.items()} == {
+            i: v.isolation.by if v.isolation else None for i, v in views.items()
         }
         assert all(k.since > 0 for k in known.values())
         assert {i: e.since for i, e in held.items()} == {i: k.since for i, k in known.items() if k.routable}

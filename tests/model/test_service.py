@@ -26,6 +26,7 @@ from tests.model.events import (
 )
 from tests.model.stores import DictStore, FrozenStore
 from waypost.model.events import Attributes, LeaseFact, LeaseTransition, RouteEvent
+from waypost.model.isolation import Isolation
 from waypost.model.lifecycle import Declared, Health, Lease, Status, is_routable, view
 from waypost.model.service import (
     ALREADY_GONE,
@@ -42,7 +43,7 @@ from waypost.model.service_state import Position
 from waypost.model.stamp import ORIGIN, Stamp
 from waypost.wire.endpoint import JsonRenderer
 
-Seen = dict[str, tuple[Attributes, str, Declared, Health, Lease | None]]
+Seen = dict[str, tuple[Attributes, str, Declared, Health, Lease | None, Isolation | None]]
 
 
 def a_fold(*events: RouteEvent, store: DictStore | None = None) -> ServiceFold:
@@ -57,12 +58,18 @@ def seen(fold: ServiceFold) -> Seen:
     return {i: facts(v) for i in fold.ids() if (v := fold.view(i)) is not None}
 
 
-def facts(v: InstanceView | oracle.Known) -> tuple[Attributes, str, Declared, Health, Lease | None]:
-    return v.attributes, v.source, v.declared, v.health, v.lease
+def facts(
+    v: InstanceView | oracle.Known,
+) -> tuple[Attributes, str, Declared, Health, Lease | None, Isolation | None]:
+    return v.attributes, v.source, v.declared, v.health, v.lease, v.isolation
 
 
 def routable(fold: ServiceFold) -> set[str]:
-    return {i for i, (_, _, d, h, lease) in seen(fold).items() if lease is not None and is_routable(d, h, lease)}
+    return {
+        i
+        for i, (_, _, d, h, lease, word) in seen(fold).items()
+        if lease is not None and is_routable(d, h, lease, isolated=word is not None)
+    }
 
 
 def status(fold: ServiceFold, instance: str = "p-1") -> tuple[Status, str] | None:
@@ -398,7 +405,7 @@ def test_state_that_goes_through_the_codecs_at_every_step_is_no_different(
     assert seen(fold) == seen(a_fold(*order, store=plain))
     assert dict(store.instances) == dict(plain.instances)
     assert dict(store.sets) == dict(plain.sets)
-    assert (store.header, store.pending) == (plain.header, plain.pending)
+    assert (store.header, store.pending, store.isolations) == (plain.header, plain.pending, plain.isolations)
 
 
 @LAW
@@ -426,21 +433,37 @@ def test_a_service_never_goes_back_in_time_and_ends_where_its_log_ends(
         assert store.header.position.reaches(before)
         assert store.header.event_time >= time
 
-    facts, records = (
+    facts, words, records = (
         [e for e in log if isinstance(e, LeaseTransition)],
-        [e for e in log if not isinstance(e, LeaseTransition)],
+        [e for e in log if isinstance(e, Isolation)],
+        [e for e in log if not isinstance(e, LeaseTransition | Isolation)],
     )
     assert store.header.event_time == max(event.stamp.at for event in log)
     assert store.header.position == Position(
-        max((e.stamp for e in records), default=ORIGIN), max((e.stamp.at for e in facts), default=0)
+        max((e.stamp for e in records), default=ORIGIN),
+        max((e.stamp.at for e in facts), default=0),
+        max((e.stamp for e in words), default=ORIGIN),
     )
 
 
+STAMPS = st.builds(Stamp, *[st.integers(-1, 2**53)] * 3)
+
+
 @LAW
-@given(st.builds(Position, st.builds(Stamp, *[st.integers(-1, 2**53)] * 3), st.integers(0, 2**53)))
+@given(st.builds(Position, STAMPS, st.integers(0, 2**53), st.just(ORIGIN) | STAMPS))
 def test_a_position_can_be_read_back(position: Position) -> None:
     assert Position.parse(str(position)) == position
     assert position.reaches(position)
+
+
+def test_a_position_written_before_there_were_isolations_is_read() -> None:
+    assert Position.parse("5:0:7:9") == Position(Stamp(5, 0, 7), 9)
+    with pytest.raises(ValueError, match="no position"):
+        Position.parse("5:0:7:9:1")
+
+
+def test_a_fold_without_the_newest_isolation_is_behind() -> None:
+    assert not Position(at(1), T0).reaches(Position(at(1), T0, at(2)))
 
 
 def test_leases_that_are_ahead_do_not_make_up_for_a_registry_that_is_behind() -> None:

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from tests.mutants.bugs import leases, records, restores, services, store, writing
+from tests.mutants.bugs import isolations, leases, records, repairs, restores, services, store, writing
 
-KNOWN_BUGS = (*store.BUGS, *leases.BUGS, *services.BUGS, *records.BUGS, *writing.BUGS, *restores.BUGS)
+KNOWN_BUGS = (
+    *store.BUGS,
+    *leases.BUGS,
+    *services.BUGS,
+    *isolations.BUGS,
+    *records.BUGS,
+    *writing.BUGS,
+    *restores.BUGS,
+    *repairs.BUGS,
+)

@@ -13,9 +13,18 @@ from hypothesis import strategies as st
 from tests.wire.events import ALMOST_OURS, ANY_JSON, ATTRIBUTES, NOW, as_bytes
 from waypost.errors import DecodeError
 from waypost.model.events import Attributes, Hold
+from waypost.model.isolation import Isolation, Verb
 from waypost.model.lifecycle import Declared, Health, Lease, Status
 from waypost.model.service import Held, InstanceView
-from waypost.wire.endpoint import JsonRenderer, decode_endpoint, decode_instance, encode_endpoint, encode_instance
+from waypost.model.stamp import Stamp
+from waypost.wire.endpoint import (
+    IsolatedBy,
+    JsonRenderer,
+    decode_endpoint,
+    decode_instance,
+    encode_endpoint,
+    encode_instance,
+)
 
 PLACE = Attributes(address="10.1.2.3", port=8080, zone="a", node="n1", metadata={"b": "2", "a": "1"})
 
@@ -46,9 +55,16 @@ def test_every_route_entry_survives(attributes: Attributes, since: int, held: bo
     st.sampled_from(Status),
     st.booleans(),
     st.none() | st.builds(Held, st.sampled_from(Hold), st.integers(0, NOW), st.integers(0, NOW)),
+    st.none() | st.builds(IsolatedBy, by=st.just("repair"), cause=st.sampled_from(["", "NodeFailure"])),
 )
 def test_every_instance_entry_survives(
-    attributes: Attributes, declared: Declared, health: Health, status: Status, routable: bool, held: Held | None
+    attributes: Attributes,
+    declared: Declared,
+    health: Health,
+    status: Status,
+    routable: bool,
+    held: Held | None,
+    isolated: IsolatedBy | None,
 ) -> None:
     fields = {
         **asdict(attributes), "source": "agent", "declared": declared, "health": health, "lease": Lease.LIVE,
@@ -56,7 +72,30 @@ def test_every_instance_entry_survives(
         "held": held, "damped_until": NOW,
     }  # fmt: skip
 
-    assert asdict(decode_instance(encode_instance(**fields))) == fields
+    known = decode_instance(encode_instance(**fields, isolated=isolated))
+
+    assert asdict(known) == {**fields, "isolated": None if isolated is None else asdict(isolated)}
+
+
+def test_the_renderer_says_who_isolated_an_instance_and_until_when() -> None:
+    word = Isolation(
+        verb=Verb.ISOLATE, node="n1", cause="KubeNodeNotReady", by="repair", expires_at=NOW + 9, stamp=Stamp(NOW, 0, 1)
+    )
+    seen = InstanceView(
+        attributes=PLACE,
+        source="agent",
+        declared=Declared.UP,
+        health=Health.PASS,
+        lease=Lease.LIVE,
+        generation=NOW,
+        weight=PLACE.weight,
+        isolation=word,
+    )
+
+    known = decode_instance(JsonRenderer().instance(seen, NOW))
+
+    assert (known.status, known.routable, known.reason) == (Status.OUT_OF_SERVICE, False, "isolated")
+    assert known.isolated == IsolatedBy(by="repair", cause="KubeNodeNotReady", since=NOW, until=NOW + 9)
 
 
 def test_the_renderer_says_why_an_instance_is_not_routable() -> None:

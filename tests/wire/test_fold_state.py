@@ -14,7 +14,7 @@ from tests.wire.events import ATTRIBUTES, NOW, VALUES
 from waypost.errors import StateVersionError
 from waypost.model.beats import Beat
 from waypost.model.dynamic_weights import LoadWeight
-from waypost.model.events import Hold
+from waypost.model.events import Attributes, Hold
 from waypost.model.gate import Clock
 from waypost.model.health_window import ShardTallies, Tally
 from waypost.model.leases import Lease, LeaseShard, TimedBeat, UnknownBeat
@@ -71,6 +71,17 @@ def test_facts_of_before_it_was_kept_since_when_an_instance_fails_are_read() -> 
 
     assert older == replace(facts, failing_since=ORIGIN)
     assert (facts.failed, older.failed) == (facts.failing_since, facts.health_stamp)
+
+
+@STATE
+@given(st.none() | ATTRIBUTES, st.none() | st.sampled_from(["n1", "n2"]))
+def test_a_node_is_found_without_decoding_what_names_it(attributes: Attributes | None, changed: str | None) -> None:
+    changes = {} if changed is None else {"node": (Stamp(NOW), changed)}
+    fields = orjson.loads(codec.encode_facts(InstanceFacts(attributes=attributes, changes=changes)))
+
+    named = {changed, attributes.node if attributes is not None else None}
+    for node in ("n1", "n2", *filter(None, named)):
+        assert codec.names_node(fields, node) == (node in named)
 
 
 @STATE

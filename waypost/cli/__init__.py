@@ -10,7 +10,26 @@ from importlib import metadata
 
 import click
 
-from waypost.cli import agent, cluster, demo, discover, gateway, get, mirror, protection, publish, settings, stack
+from waypost.cli import (
+    agent,
+    bridge,
+    cluster,
+    config,
+    config_sync,
+    controller,
+    demo,
+    discover,
+    gateway,
+    get,
+    isolation,
+    mirror,
+    policy,
+    protection,
+    publish,
+    repair,
+    settings,
+    stack,
+)
 from waypost.errors import WaypostError
 
 COMMAND_MODULES = [
@@ -18,11 +37,18 @@ COMMAND_MODULES = [
     cluster,
     publish,
     get,
+    isolation,
     discover,
     agent,
     mirror,
+    config_sync,
+    config,
     protection,
     gateway,
+    controller,
+    bridge,
+    policy,
+    repair,
     demo,
     settings,
     # Append a module here; each has `commands: list[click.Command]`.

@@ -19,6 +19,7 @@ from waypost.cli.options import (
     redis_option,
     state_dir_option,
 )
+from waypost.client.keys import DEFAULT_PREFIX
 from waypost.errors import DecodeError, SettingsError
 from waypost.metrics import Origin
 from waypost.settings import Topics
@@ -39,6 +40,7 @@ class Common:
 
     once: bool
     topic: str
+    prefix: str
     kafka: str | None
     redis: str | None
     state_dir: Path
@@ -58,6 +60,7 @@ def _common_options(function: F) -> F:
         redis_option,
         kafka_option,
         click.option("--topic", default=Topics().registry, show_default=True, help="The topic for registrations."),
+        click.option("--prefix", default=DEFAULT_PREFIX, show_default=True, help="The prefix of the tables in Redis."),
         click.option("--once", is_flag=True, help="Declare what is there now, and end."),
     ):
         function = option(function)
@@ -176,6 +179,7 @@ def _run(mirrored: tuple[Mirrored, ...], source: str, common: Common) -> None:
         mirrored=mirrored,
         bootstrap=kafka_address(common.kafka, common.state_dir),
         redis_url=redis_address(common.redis, common.state_dir),
+        prefix=common.prefix,
         source=source,
         topic=common.topic,
         once=common.once,

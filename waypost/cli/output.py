@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import click
@@ -50,6 +51,11 @@ def print_document(document: Any, output: str, *, follows: bool = False) -> None
         click.echo(f"---\n{text}" if follows else text, nl=False)
     else:
         click.echo(json.dumps(document, ensure_ascii=False, indent=None if follows else 2))
+
+
+def utc(at_ms: int) -> str:
+    """Return a moment, epoch ms, as `2026-11-22T14:05:00Z`."""
+    return datetime.fromtimestamp(at_ms / 1000, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def age(since_ms: int, now_ms: int) -> str:

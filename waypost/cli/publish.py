@@ -195,7 +195,7 @@ def publish_event(event: InstanceEvent, target: Target) -> None:
     """Check, connect, write, wait, and tell; failures end as one line and exit status 1."""
     try:
         _check(event)
-        kafka, redis = _addresses(target)
+        kafka, redis = addresses(target)
         with contextlib.ExitStack() as stack:
             waiter = stack.enter_context(open_waiter(redis)) if redis else None
             with Registrar(open_sink(kafka)) as registrar:
@@ -213,12 +213,14 @@ def _check(event: InstanceEvent) -> None:
         raise click.UsageError(f"{error.detail} ({error.reason})") from error
 
 
-def _addresses(target: Target) -> tuple[str, str]:
+def addresses(target: Target) -> tuple[str, str]:
     """Return (Kafka bootstrap, Redis URL or "" for none) from the options, and from the local stack what they
     leave out. The local Redis is not asked about a Kafka elsewhere: its tables say nothing of it."""
     kafka = kafka_address(target.kafka, target.state_dir)
-    if not target.wait or target.redis:
-        return kafka, target.redis or ""
+    if not target.wait:
+        return kafka, ""
+    if target.redis:
+        return kafka, target.redis
     try:
         stack = running_stack(target.state_dir)
     except StackError:

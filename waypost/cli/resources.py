@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import redis
 
-from waypost.cli.output import Row, age, pairs
+from waypost.cli.output import Row, age, pairs, utc
 from waypost.client.connection import text, texts
 from waypost.client.keys import Keys
 from waypost.model.names import ServiceKey
@@ -141,12 +141,23 @@ class Instances(_PerInstance):
     name = "instances"
     hash_name = "instances"
     columns: tuple[str, ...] = ("SERVICE", "INSTANCE", "STATUS", "REASON", "LEASE", "HEALTH", "AGE")
-    wide_columns: tuple[str, ...] = ("HELD", "ADDRESS", "WEIGHT", "ZONE", "NODE", "SOURCE", "LEASE SECONDS", "METADATA")
+    wide_columns: tuple[str, ...] = (
+        "HELD",
+        "ISOLATED BY",
+        "ADDRESS",
+        "WEIGHT",
+        "ZONE",
+        "NODE",
+        "SOURCE",
+        "LEASE SECONDS",
+        "METADATA",
+    )
 
     def cells(self, entry: Document, now_ms: int) -> tuple[Row, Row]:
         facts = (str(entry.get(name, "")) for name in ("status", "reason", "lease", "health"))
         wide = (
             str((entry.get("held") or {}).get("why", "no")),
+            _isolated(entry.get("isolated")),
             _address(entry),
             str(entry.get("weight", "")),
             _or_none(entry, "zone"),
@@ -203,6 +214,13 @@ def _json(entry: str, otherwise: Any) -> Any:
 def _address(entry: Document) -> str:
     host = str(entry.get("address", ""))
     return f"[{host}]:{entry.get('port', '')}" if ":" in host else f"{host}:{entry.get('port', '')}"
+
+
+def _isolated(by: Document | None) -> str:
+    if not by:
+        return "no"
+    cause = f" ({by['cause']})" if by.get("cause") else ""
+    return f"{by.get('by', '')} until {utc(by.get('until', 0))}{cause}"
 
 
 def _or_none(entry: Document, name: str) -> str:

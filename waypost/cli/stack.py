@@ -75,6 +75,12 @@ _CONFIG_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="A gateway in front of all services, and the feed that tells it its routes.",
 )
+@click.option("--repair", is_flag=True, help="Run the repair job beside the route job, in one more TaskManager.")
+@click.option(
+    "--kubeconfig",
+    type=_CONFIG_FILE,
+    help="The cluster to repair; without it the repair job can only show what it would do.",
+)
 @click.option("--timeout", type=float, default=240.0, show_default=True, metavar="SECONDS", help="Give up after this.")
 def up(
     detach: bool,
@@ -91,6 +97,8 @@ def up(
     no_job: bool,
     metrics: bool,
     gateway: str,
+    repair: bool,
+    kubeconfig: Path | None,
     timeout: float,
 ) -> None:
     """Start Kafka, Valkey, Flink, the witness and the route job on this machine, and a gateway if wanted.
@@ -101,12 +109,18 @@ def up(
     """
     if any(item.partition("=")[0].strip() == "lease.shards" for item in settings):
         raise click.UsageError("the witness has to know the number of shards as well: use --shards N, not --set")
+    if repair and no_job:
+        raise click.UsageError("--repair needs the route job, whose tables it reads: not with --no-job")
+    if kubeconfig is not None and not repair:
+        raise click.UsageError("--kubeconfig is for the repair job: say --repair as well")
     try:
         existing: Stack | None = running_stack(state_dir)
     except StackError:
         existing = None
     if existing is not None and gateway not in ("none", existing.gateway):
         raise StackError(f"the stack is up with gateway {existing.gateway}; `waypost down` first")
+    if existing is not None and repair and existing.repair is None:
+        raise StackError("the stack is up without the repair job; `waypost down` first")
     if existing is not None and existing.ready:
         click.echo(f"already up (supervisor {existing.supervisor.pid if existing.supervisor else '?'})")
         _print_addresses(existing)
@@ -131,10 +145,14 @@ def up(
                     state_dir, archive=archive, module=job_module, name=job_name, arguments=arguments
                 )
                 _line(began, "job", "packed", f"build {record.build}")
+            repairs = None
+            if record is not None and repair:
+                repairs = control.repair_of(record, kubeconfig)
             options = Options(
-                task_managers=task_managers,
+                task_managers=task_managers + bool(repair),
                 shards=shards,
                 job=record,
+                repair=repairs,
                 flink_settings=dict(_pair(item) for item in flink_set),
                 task_heap_mb=task_heap,
                 metrics=metrics,
@@ -233,6 +251,11 @@ def submit(
     is started again.
     """
     stack = running_stack(state_dir)
+    if stack.repair is not None:
+        # Its TaskManager would keep the old build's modules, and the two share the pool.
+        raise StackError(
+            "two jobs run here: `waypost down` and `waypost up --repair` bring the new build, with the state"
+        )
     arguments = tuple(part for item in settings for part in ("--set", item))
     arguments += ("--config", str(config.resolve())) if config else ()
     if not arguments and stack.job is not None and stack.job.module == job_module:

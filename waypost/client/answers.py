@@ -6,6 +6,7 @@ The place in the stream is taken before the request is published, so the answer 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -40,7 +41,7 @@ class AnswerWaiter:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._redis = client
         self._stream = ChangeStream(client, keys)
-        self._seen: dict[str, Answered] = {}
+        self._seen: dict[str, dict[ServiceKey, Answered]] = {}
         try:
             self._stream.seek_end()
         except (RedisError, OSError) as error:
@@ -51,24 +52,39 @@ class AnswerWaiter:
 
         Raises RegistryUnavailable when the time ends while Redis cannot be reached.
         """
+        return next(iter(self._wait(request_id, timeout_s, bool).values()), None)
+
+    def wait_for_all(self, request_id: str, services: Set[ServiceKey], timeout_s: float) -> dict[ServiceKey, Answered]:
+        """Return the answers of these services to one request, and of others that answered meanwhile; those that are
+        not in it did not answer in time.
+
+        Raises RegistryUnavailable when the time ends while Redis cannot be reached.
+        """
+        return self._wait(request_id, timeout_s, lambda found: services <= found.keys())
+
+    def _wait(
+        self, request_id: str, timeout_s: float, is_enough: Callable[[dict[ServiceKey, Answered]], bool]
+    ) -> dict[ServiceKey, Answered]:
         deadline = time.monotonic() + timeout_s
         backoff = Backoff(ceiling=timedelta(milliseconds=500))
-        while request_id not in self._seen:
+        failure: RedisError | OSError | None = None
+        while not is_enough(self._seen.get(request_id, {})):
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                return None
+                if failure is not None:
+                    raise RegistryUnavailable(f"waiting for the answer to {request_id}: {failure}") from failure
+                break
             try:
                 entries, _ = self._stream.read(int(min(_BLOCK_MS, remaining * 1000)))
             except (RedisError, OSError) as error:
-                pause = backoff.next().total_seconds()
-                if time.monotonic() + pause >= deadline:
-                    raise RegistryUnavailable(f"waiting for the answer to {request_id}: {error}") from error
-                time.sleep(pause)
+                failure = error
+                time.sleep(min(backoff.next().total_seconds(), remaining))
                 continue
+            failure = None
             backoff.reset()
             for fields in entries:
                 self._keep(fields)
-        return self._seen.pop(request_id)
+        return self._seen.pop(request_id, {})
 
     def close(self) -> None:
         """Give the connection back."""
@@ -89,8 +105,8 @@ class AnswerWaiter:
             return  # written by something newer than we are: no answer is better than a wrong one
         for answer in change.answers:
             # A replay answers again, with the verdict on a record that is folded already; the first one counts.
-            self._seen.setdefault(
-                answer.request_id, Answered(answer.applied, answer.reason, change.revision, change.service)
+            self._seen.setdefault(answer.request_id, {}).setdefault(
+                change.service, Answered(answer.applied, answer.reason, change.revision, change.service)
             )
         while len(self._seen) > _KEPT:
             del self._seen[next(iter(self._seen))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from waypost.demo.stage import say
@@ -24,6 +24,8 @@ class Ground:
 
     state_dir: Path
     ours: bool = False
+    repairs: Path | None = None
+    """The kubeconfig of the cluster that the repair job shall repair; None: no repair job."""
 
     def bring_up(self, *, lasting: bool, gateway: str | None) -> Stack:
         """Return the running stack, started if need be, as `waypost up --detach` does. `lasting`: it outlives us.
@@ -49,7 +51,10 @@ class Ground:
             with_gateway = f", {gateway.capitalize()}" if gateway != "none" else ""
             say(f"starting Kafka, Valkey, Flink{with_gateway} and the route job")
             record = control.pack_job(self.state_dir)
-            process = control.start(self.state_dir, Options(job=record, gateway=gateway), dies_with_us=not lasting)
+            options = Options(job=record, gateway=gateway)
+            if self.repairs is not None:
+                options = replace(options, repair=control.repair_of(record, self.repairs))
+            process = control.start(self.state_dir, options, dies_with_us=not lasting)
             alive = lambda: process.poll() is None  # noqa: E731
         began = time.monotonic()
         for event in control.follow(self.state_dir, until=self._is_ready, alive=alive, timeout_s=_UP_S):

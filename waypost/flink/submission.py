@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,11 @@ class JobRecord:
     arguments: tuple[str, ...] = ()
     id: str | None = None
     restored_from: str | None = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> JobRecord:
+        """Return the record that JSON has."""
+        return cls(**{**data, "arguments": tuple(data["arguments"])})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ MARKER = "waypost-state"
 """File that says a directory is ours: `down --purge` deletes nothing else."""
 JOB_NAME = "waypost-route-table"
 JOB_MODULE = "jobs.route_table"
+REPAIR_NAME = "waypost-repair"
+REPAIR_MODULE = "jobs.repair"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,12 @@ def _events(path: Path, offset: int) -> Iterator[tuple[Event, int]]:
                 yield Event(**data), offset
     except FileNotFoundError:
         return
+
+
+def repair_of(record: JobRecord, kubeconfig: Path | None) -> JobRecord:
+    """Return the repair job that goes with a route job: the same build, and the same settings."""
+    reach = ("--set", f"repair.kubeconfig={kubeconfig.resolve()}") if kubeconfig else ()
+    return replace(record, name=REPAIR_NAME, module=REPAIR_MODULE, arguments=record.arguments + reach)
 
 
 def pack_job(
@@ -282,8 +290,9 @@ def _jobs_status(rest: FlinkRest, stack: Stack) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {"name": job.name, "id": job.id, "state": job.state, "build": None}
         with contextlib.suppress(StackError):
             entry["build"] = rest.build_of(job.id)
-        if entry["build"] is None and stack.job and stack.job.id == job.id:
-            entry["build"] = stack.job.build
+        for record in filter(None, (stack.job, stack.repair)):
+            if entry["build"] is None and record.id == job.id:
+                entry["build"] = record.build
         entry["healthy"] = job.is_running
         if not job.is_running:
             if job.state == "RUNNING":
@@ -291,8 +300,9 @@ def _jobs_status(rest: FlinkRest, stack: Stack) -> list[dict[str, Any]]:
             with contextlib.suppress(StackError):
                 entry["reason"] = rest.why_failed(job.id)
         jobs.append(entry)
-    if stack.job and not any(entry["name"] == stack.job.name for entry in jobs):
-        jobs.append(
-            {"name": stack.job.name, "id": stack.job.id, "state": "MISSING", "build": stack.job.build, "healthy": False}
-        )
+    for record in filter(None, (stack.job, stack.repair)):
+        if not any(entry["name"] == record.name for entry in jobs):
+            jobs.append(
+                {"name": record.name, "id": record.id, "state": "MISSING", "build": record.build, "healthy": False}
+            )
     return jobs

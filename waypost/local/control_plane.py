@@ -83,6 +83,9 @@ class ApiServer:
             f"--service-account-issuer={ISSUER}",
             f"--service-account-key-file={self.certificates.account_key}",
             f"--service-account-signing-key-file={self.certificates.account_key}",
+            # Debian's etcd (3.4.23) cannot say how far a watch is, which a list by watch needs: the watches of kwok
+            # (client-go 0.36) would end as they begin, and it would hear of a deletion only when it lists again.
+            "--feature-gates=WatchList=false",
             "--profiling=false",
         ]
 

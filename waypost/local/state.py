@@ -43,6 +43,7 @@ class Stack:
     parts: Mapping[str, ProcessId] = field(default_factory=dict)
     restarts: Mapping[str, int] = field(default_factory=dict)
     job: JobRecord | None = None
+    repair: JobRecord | None = None
     ready: bool = False
     metrics: Mapping[str, str] = field(default_factory=dict)
     """Part → URL that Prometheus scrapes; empty without `waypost up --metrics`."""
@@ -75,14 +76,15 @@ def load_stack(state_dir: Path | str = DEFAULT_STATE_DIR) -> Stack:
         raise StackError(f"{directory / 'stack.json'} cannot be read: {error}") from error
     if data.pop("version", None) != _VERSION:
         raise StackError(f"{directory} was written by another version; `waypost down --purge` clears it")
-    supervisor, job = data.pop("supervisor"), data.pop("job")
+    supervisor, job, repair = data.pop("supervisor"), data.pop("job"), data.pop("repair", None)
     return Stack(
         **{
             **data,
             "state_dir": directory,
             "supervisor": ProcessId(**supervisor) if supervisor else None,
             "parts": {name: ProcessId(**process) for name, process in data["parts"].items()},
-            "job": JobRecord(**{**job, "arguments": tuple(job["arguments"])}) if job else None,
+            "job": JobRecord.of(job) if job else None,
+            "repair": JobRecord.of(repair) if repair else None,
         }
     )
 

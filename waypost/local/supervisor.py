@@ -25,8 +25,9 @@ from types import FrameType
 from typing import Any
 
 from waypost.errors import StackError, TopicError, WaypostError
-from waypost.flink.keeper import JobKeeper, SubmitRequest
+from waypost.flink.keeper import Cluster, JobKeeper, SubmitRequest
 from waypost.flink.rest import FlinkRefused, FlinkRest, FlinkUnavailable
+from waypost.flink.standing import StandingTaskManagers
 from waypost.flink.submission import JobRecord, Snapshots
 from waypost.local import jars
 from waypost.local.flink import Flink, TaskManagerMemory
@@ -61,6 +62,8 @@ class Options:
     """One slot each; those the job does not need stand by, so that a lost one costs a restart of the job only."""
     shards: int = DEFAULT_SHARDS
     job: JobRecord | None = None
+    repair: JobRecord | None = None
+    """The repair job, of the same build: it runs beside the other, in a TaskManager of its own."""
     flink_settings: Mapping[str, str] | None = None
     task_heap_mb: int = TaskManagerMemory.heap
     metrics: bool = False
@@ -74,8 +77,8 @@ class Options:
     @classmethod
     def from_json(cls, text: str) -> Options:
         data = json.loads(text)
-        job = data.pop("job")
-        return cls(**data, job=JobRecord(**{**job, "arguments": tuple(job["arguments"])}) if job else None)
+        job, repair = data.pop("job"), data.pop("repair", None)
+        return cls(**data, job=JobRecord.of(job) if job else None, repair=JobRecord.of(repair) if repair else None)
 
 
 class Part:
@@ -149,6 +152,7 @@ class Supervisor:
         self._fresh: set[str] = set()
         self._saved: Stack | None = None
         self.keeper: JobKeeper | None = None
+        self.repairs: JobKeeper | None = None
         self._build()
 
     def run(self) -> None:
@@ -206,9 +210,13 @@ class Supervisor:
         self._read_requests()
         if self.keeper is not None and self._servers_healthy():
             self.keeper.tick()
+        # After the other: that one alone replaces TaskManagers, and this one takes what is left.
+        if self.repairs is not None and self._servers_healthy() and (self.keeper is None or self.keeper.running):
+            self.repairs.tick()
         # The first time all TaskManagers are waited for; later a standby may be missing for a while.
         complete = self._was_ready or all(part.healthy for part in self._task_managers)
-        ready = complete and self._servers_healthy() and (self.keeper is None or self.keeper.running)
+        ready = complete and self._servers_healthy()
+        ready = ready and all(keeper.running for keeper in (self.keeper, self.repairs) if keeper is not None)
         ready = ready and all(part.healthy for part in self._gateway_parts)
         became_ready = ready and not self._ready
         self._ready = ready
@@ -316,6 +324,9 @@ class Supervisor:
         if record is None and earlier is not None:
             record = earlier.job
         self.keeper = self._keeper(record) if record else None
+        if self.options.repair is not None:
+            # It never asks for fresh ones: of one build, either job may be where the other was.
+            self.repairs = self._keeper(self.options.repair, StandingTaskManagers(self.rest), "repair job")
 
     def _measured_parts(self) -> list[str]:
         if not self.options.metrics:
@@ -373,14 +384,14 @@ class Supervisor:
         # It says itself, by the log's first line, that it sends; that the process lives is enough here.
         return Part("witness", command=lambda: command, probe=lambda: True, may_start=lambda: self._topics_ready)
 
-    def _keeper(self, record: JobRecord) -> JobKeeper:
-        submit_log = self.log_dir / "submit.log"
+    def _keeper(self, record: JobRecord, cluster: Cluster | None = None, part: str = "job") -> JobKeeper:
+        submit_log = self.log_dir / ("submit.log" if cluster is None else "submit-repair.log")
         return JobKeeper(
             record=record,
             flink=self.flink.run_command,
             stored=self.flink.snapshots,
             rest=self.rest,
-            cluster=self,
+            cluster=cluster or self,
             # Not part of the record: the ports may differ from run to run, and witness and job must agree on shards.
             addresses=(
                 "--set",
@@ -394,7 +405,7 @@ class Supervisor:
                 command, state_dir=self.state_dir, log=submit_log, environ=self.flink.environ()
             ),
             log=submit_log,
-            report=lambda what, detail, request: self._report("job", what, detail, request),
+            report=lambda what, detail, request: self._report(part, what, detail, request),
         )
 
     # --- what others see ---
@@ -423,6 +434,7 @@ class Supervisor:
             parts={part.name: part.identity for part in self.parts if part.identity is not None},
             restarts={part.name: part.restarts for part in self.parts},
             job=self.keeper.record if self.keeper else None,
+            repair=self.repairs.record if self.repairs else None,
             ready=self._ready,
             metrics={part: f"http://{LOOPBACK}:{port}/metrics" for part, port in self._metrics_ports.items()},
         )
@@ -452,11 +464,11 @@ class Supervisor:
     def _shut_down(self) -> None:
         purging = (self.state_dir / PURGING).exists()
         self._report("stack", "stopping", "")
-        if self.keeper is not None:
-            self.keeper.close()
+        for keeper in filter(None, (self.keeper, self.repairs)):
+            keeper.close()
             if not purging:
                 with contextlib.suppress(StackError):
-                    self._save_job(self.keeper)
+                    self._save_job(keeper)
         end([p.identity for p in self.parts if p.identity], grace=0.0 if purging else STOP_GRACE_S)
         if self._saved is not None:
             with contextlib.suppress(OSError):

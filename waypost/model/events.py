@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from waypost.model.isolation import Isolation
 from waypost.model.lifecycle import Declared, Health
 from waypost.model.names import ServiceKey
 from waypost.model.stamp import Stamp
@@ -115,7 +116,7 @@ class LeaseFact(str, Enum):
 
 
 class Hold(str, Enum):
-    """Why an endpoint is in the table although its lease lapsed, its health failed, or it flaps."""
+    """Why an endpoint is in the table although its lease lapsed, its health failed, it flaps, or it is isolated."""
 
     SERVICE = "service"
     """Too many of its service fell silent together."""
@@ -128,6 +129,8 @@ class Hold(str, Enum):
     FAILS = "fails"
     """The same, and its health is fail: alive, but ill by its own word or a check's. Without an end: no probe empties a
     table, neither at once nor later."""
+    ISOLATED = "isolated"
+    """The same, and a repair isolated it, or its node: no repair empties a table. Until the isolation ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,5 +162,5 @@ class LeaseTransition:
     hold: Hold | None = None
 
 
-RouteEvent = InstanceEvent | SetEvent | LeaseTransition
+RouteEvent = InstanceEvent | SetEvent | LeaseTransition | Isolation
 """Everything the route fold of a service accepts."""

@@ -6,16 +6,18 @@ An instance is three independent facts, each last-writer-wins by stamp:
     health     what a checker or its beats say      PASS FAIL UNKNOWN
     lease      whether it still beats               LIVE LAPSED NONE (never leased)
 
-Two marks are laid over them. Neither is about one instance alone, and both end by themselves:
+Three marks are laid over them. None is about one instance alone, and all end by themselves:
 
     held       it stays in the table although its lease lapsed: too many fell silent together (`waypost.model.brake`);
-               or although its lease lapsed, its health failed or it is damped: it is the last (`waypost.model.service`)
+               or although its lease lapsed, its health failed, it is damped, or a repair isolated it: nothing else of
+               its service is routable (`waypost.model.service`)
     damped     it comes and goes, and has to stay away for a while (`waypost.model.damping`)
+    isolated   somebody took it, or its node, out of the tables for a while (`waypost.model.isolation`)
 
 Nothing else may be stored about its status. The five statuses people see are a *view* of the facts
 (`view`), and so is the single question the gateway asks (`is_routable`):
 
-    routable = declared UP and (held or (health not FAIL and lease not LAPSED and not damped))
+    routable = declared UP and (held or (health not FAIL and lease not LAPSED and not damped and not isolated))
 
 A failed health check makes an UP instance look DOWN and a passed one makes it look UP again, but no beat and no
 check can lift OUT_OF_SERVICE or DRAINING, because those live in another fact.
@@ -107,23 +109,40 @@ BEAT_WORDS: dict[str, Health | None] = {
 
 
 def view(
-    declared: Declared, health: Health, lease: Lease, *, held: bool = False, damped: bool = False
+    declared: Declared,
+    health: Health,
+    lease: Lease,
+    *,
+    held: bool = False,
+    damped: bool = False,
+    isolated: bool = False,
 ) -> tuple[Status, str]:
     """Return the visible status and the reason for it, a stable slug.
 
-    `held` keeps an instance routable that is lapsed, failed or damped, and means nothing for one that is none of it; it
-    is then seen as UP with reason `held`. `damped` keeps out one that would be UP.
+    `held` keeps an instance routable that is lapsed, failed, damped or isolated, and means nothing for one that is none
+    of it; it is then seen as UP with reason `held`. `damped` keeps out one that would be UP. `isolated` does as well,
+    and is the reason that people see for whatever else is wrong with an instance that was not taken out by its owner.
     """
     if declared is not Declared.UP:
         return DECLARED_VIEW[declared]
     status, reason = UP_VIEW[health, lease]
-    if held and (damped or status is not Status.UP):
+    if held and (damped or isolated or status is not Status.UP):
         return Status.UP, "held"
+    if isolated:
+        return Status.OUT_OF_SERVICE, "isolated"
     if damped and status is Status.UP:
         return Status.DOWN, "damped"
     return status, reason
 
 
-def is_routable(declared: Declared, health: Health, lease: Lease, *, held: bool = False, damped: bool = False) -> bool:
+def is_routable(
+    declared: Declared,
+    health: Health,
+    lease: Lease,
+    *,
+    held: bool = False,
+    damped: bool = False,
+    isolated: bool = False,
+) -> bool:
     """Tell whether gateways may send requests: exactly when the instance is seen as UP."""
-    return view(declared, health, lease, held=held, damped=damped)[0] is Status.UP
+    return view(declared, health, lease, held=held, damped=damped, isolated=isolated)[0] is Status.UP

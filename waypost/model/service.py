@@ -8,11 +8,12 @@ An endpoint is in the table because an instance-form registration says so, or, w
 service-form set lists it. So a set never touches what another source registered, and never leaves anything
 behind when it changes.
 
-A table does not become empty because of leases, health or damping. Who is out of it by one of these is a *spare*: by
-its lease as long as the gate has not spoken its last word, by its health as long as it fails and beats. While nothing
-else is routable, the table holds the spares that are well but flap; if there are none, the one that left last, marked
-`held`. It is the last to leave that decides: when another word (a drain, a declared status, a set) took out the last
-endpoint, nobody who left before it is taken back.
+A table does not become empty because of leases, health, damping or a repair's isolation. Who is out of it by one of
+these is a *spare*: by its lease as long as the gate has not spoken its last word, by its health as long as it fails and
+beats, by a repair as long as its isolation lasts. While nothing else is routable, the table holds the spares that are
+well, but flap or were isolated; if there are none, the one that left last, marked `held`. It is the last to leave that
+decides: when another word (a drain, a declared status, a set, an operator's isolation) took out the last endpoint,
+nobody who left before it is taken back, unless it is well.
 
 Time is an argument, storage is a port (`ServiceStore`): the Flink operator backs it with keyed state, tests with
 dictionaries. Nothing here publishes; `ServiceFold.plan` says what should be published, and `done` is called
@@ -37,6 +38,7 @@ from waypost.model.events import (
     SetEvent,
 )
 from waypost.model.health_window import ServiceWindow
+from waypost.model.isolation import Isolation, Verb
 from waypost.model.lifecycle import Declared, Health, Lease, Status, view
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import Answer, ChangeOp, Publication, entry_digest
@@ -81,8 +83,9 @@ class InstanceView:
     """One known instance with its three facts, as people see it.
 
     `attributes` is what was registered; `weight` is what gateways get, which differs when it follows the instance's
-    load. `held` says that it is in the table although its lease lapsed, its health failed or it flaps; `spare` what
-    would be said if nothing else were routable. `damped_until`: it has to stay away until then, 0 when it has not.
+    load. `held` says that it is in the table although its lease lapsed, its health failed, it flaps or is isolated;
+    `spare` what would be said if nothing else were routable. `damped_until`: it has to stay away until then, 0 when it
+    has not. `isolation`: the word that takes it out of the table, None when there is none.
     """
 
     attributes: Attributes
@@ -95,12 +98,14 @@ class InstanceView:
     held: Held | None = None
     spare: Held | None = None
     damped_until: int = 0
+    isolation: Isolation | None = None
 
     @property
     def seen(self) -> tuple[Status, str]:
         """The visible status and the reason for it."""
         facts = self.declared, self.health, self.lease
-        return view(*facts, held=self.held is not None, damped=bool(self.damped_until))
+        is_isolated = self.isolation is not None
+        return view(*facts, held=self.held is not None, damped=bool(self.damped_until), isolated=is_isolated)
 
     @property
     def is_routable(self) -> bool:
@@ -117,12 +122,13 @@ class InstanceView:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A publication, what `Published` will say of each instance once the store has it, which of these instances
-    are then in the table on a lease, and how many are marked."""
+    are then in the table on a lease, how many are marked, and how many newly stay although a repair isolated them."""
 
     publication: Publication
     after: Mapping[str, Published]
     leased: Set[str]
     marks: Marks
+    spared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +150,19 @@ UNKNOWN_INSTANCE = Verdict(False, "unknown-instance", dead=True)
 OLD_GENERATION = Verdict(False, "old-generation")
 ALREADY_GONE = Verdict(False, "already-deregistered")
 NOT_PROTECTED = Verdict(False, "not-protected")
+NOT_ISOLATED = Verdict(False, "not-isolated")
+ISOLATION_OVER = Verdict(False, "isolation-over")
+NOT_YET_KNOWN = Verdict(False, "unknown-instance")
+"""Of an isolation: it counts for the instance once that registers."""
+
+LAST_ENDPOINT = "last-endpoint"
+"""The answer to a repair whose isolation would have emptied the table: it took nobody out."""
 
 LOAD_RULE = "load"
 """What `meta` and the audit log call a change of weights that follow the load."""
+
+ISOLATION_ENDED = "isolation-ended"
+"""What they call the end of an isolation that nobody released."""
 
 MAX_ANSWERS = 1_000
 """Answers waiting per service, the newest ones; while the store is away nobody gets any."""
@@ -169,6 +185,9 @@ class _Draft:
     digest: int = 0
     endpoints: int = 0
     marks: Marks = Marks()  # noqa: RUF009 (immutable)
+    refused: set[str] = field(default_factory=set)
+    """Request ids of isolations that took nobody out, because nobody else is left."""
+    spared: int = 0
 
     def __post_init__(self) -> None:
         if self.is_delta:
@@ -218,10 +237,11 @@ class ServiceFold:
 
     # -- folding ---------------------------------------------------------------------------------------
 
-    def apply(self, event: RouteEvent, cause: Cause | None = None, *, answer: bool = True) -> Verdict:
+    def apply(self, event: RouteEvent, cause: Cause | None = None, *, answer: bool = True, now: int = 0) -> Verdict:
         """Fold one event and return what became of it. Folding it again changes nothing.
 
-        `answer` is False for a record so old that nobody waits any more, as in a replay of the whole log.
+        `answer` is False for a record so old that nobody waits any more, as in a replay of the whole log. `now`, epoch
+        ms, tells an isolation that is over already from one that begins.
         """
         store = self._store
         if isinstance(event, InstanceEvent):
@@ -230,15 +250,20 @@ class ServiceFold:
         elif isinstance(event, SetEvent):
             verdict, touched = self._apply_set(event)
             rule = "set"
+        elif isinstance(event, Isolation):
+            verdict, touched = self._apply_isolation(event, now)
+            rule = event.verb.value
         else:
             verdict, touched = self._apply_lease(event)
             rule = f"lease-{event.fact.value}" if event.fact is not LeaseFact.HEALTH else "beat-health"
         header, pending = store.header, store.pending
-        registry, leases = header.position
+        registry, leases, isolations = header.position
         if isinstance(event, LeaseTransition):
-            header.position = Position(registry, max(leases, event.stamp.at))
+            header.position = Position(registry, max(leases, event.stamp.at), isolations)
+        elif isinstance(event, Isolation):
+            header.position = Position(registry, leases, max(isolations, event.stamp))
         else:
-            header.position = Position(max(registry, event.stamp), leases)
+            header.position = Position(max(registry, event.stamp), leases, isolations)
         header.event_time = max(header.event_time, event.stamp.at)
         if touched:
             pending.dirty.update(dict.fromkeys(touched))
@@ -281,14 +306,17 @@ class ServiceFold:
     def _is_in(self, instance: str, facts: InstanceFacts) -> bool:
         """Tell whether an instance is in the table, or will be with the next publication."""
         header = self._store.header
-        if facts.is_routable(header.released):
+        if self._is_routable(instance, facts):
             return True
         entry = self._store.published.get(instance) if header.marks.kept else None
         return entry is not None and entry.is_kept
 
+    def _is_routable(self, instance: str, facts: InstanceFacts) -> bool:
+        return facts.is_routable(self._store.header.released) and self._isolation_of(instance, facts) is None
+
     def _note_departure(self, instance: str, facts: InstanceFacts, was_in: bool, stamp: Stamp) -> None:
         header = self._store.header
-        if was_in and stamp > header.departure and not facts.is_routable(header.released):
+        if was_in and stamp > header.departure and not self._is_routable(instance, facts):
             known = self.view(instance)
             if known is None or known.spare is None:
                 header.departure = stamp
@@ -355,6 +383,61 @@ class ServiceFold:
             return APPLIED, ()  # Its last word changes nothing that readers see.
         return APPLIED, ((event.instance,) if facts.is_registered else ())
 
+    def _apply_isolation(self, word: Isolation, now: int) -> tuple[Verdict, Iterable[str]]:
+        store = self._store
+        before, said = store.isolations, word.at(now)
+        after = before.with_word(said)
+        if after is before:
+            return SUPERSEDED, ()
+        about = self._about(word)
+        if said.verb is Verb.RELEASE:
+            if after.about(word.scope) == before.about(word.scope):
+                store.isolations = after
+                return (NOT_ISOLATED if word is said else ISOLATION_OVER), ()
+        elif not word.spares_the_last and any(map(self._is_seen_in, about)):
+            store.header.departure = max(store.header.departure, word.stamp)
+        store.isolations = after
+        return (APPLIED if about or not word.instance else NOT_YET_KNOWN), about
+
+    def _is_seen_in(self, instance: str) -> bool:
+        view, entry = self.view(instance), self._store.published.get(instance, NOTHING)
+        return entry.is_kept or (view is not None and view.is_routable)
+
+    def _about(self, word: Isolation) -> list[str]:
+        """Return the known instances that a word is about."""
+        if word.instance:
+            return [word.instance] if self.view(word.instance) is not None else []
+        return [i for i in sorted(self._store.maybe_on(word.node)) if self._node_of(i) == word.node]
+
+    def _node_of(self, instance: str) -> str:
+        facts = self._store.instances[instance]
+        return facts.effective_attributes.node if facts.is_registered else ""
+
+    def _isolation_of(self, instance: str, facts: InstanceFacts | None) -> Isolation | None:
+        words = self._store.isolations
+        if not words:
+            return None
+        return words.of(instance, facts.effective_attributes.node if facts is not None else "")
+
+    def end_isolations(self, now: int, topic: str = "") -> bool:
+        """Let those back whose isolation is over at `now`, epoch ms, and tell whether one is. `topic` is where its
+        record is."""
+        store = self._store
+        before = store.isolations
+        store.isolations = before.at(now)
+        if store.isolations is before:
+            return False
+        header, pending = store.header, store.pending
+        for word in before.in_force:
+            if word.expires_at <= now:
+                header.event_time = max(header.event_time, word.expires_at)
+                if about := self._about(word):
+                    pending.dirty.update(dict.fromkeys(about))
+                    pending.rule = ISOLATION_ENDED
+                    if len(pending.causes) < MAX_CAUSES:
+                        pending.causes.append(Cause(topic, word.stamp.partition, word.stamp.offset))
+        return True
+
     def _is_only_a_spare(self, instance: str) -> bool:
         """Tell whether an instance is published as a spare outside of the table, and make it none."""
         header, entry = self._store.header, self._store.published.get(instance)
@@ -374,8 +457,9 @@ class ServiceFold:
         if facts is not None and facts.is_registered:
             attributes = facts.effective_attributes
             by_load = self._store.weights.get(instance) if follows_load(attributes.metadata) else None
-            may_be_held = facts.until or facts.damped_until or facts.health is Health.FAIL
-            held, spare = self._grace(facts) if may_be_held else (None, None)
+            isolation = self._isolation_of(instance, facts)
+            may_be_held = facts.until or facts.damped_until or facts.health is Health.FAIL or isolation
+            held, spare = self._grace(facts, isolation) if may_be_held else (None, None)
             return InstanceView(
                 attributes=attributes,
                 source=facts.source,
@@ -387,6 +471,7 @@ class ServiceFold:
                 held=held,
                 spare=spare,
                 damped_until=facts.effective_damped,
+                isolation=isolation,
             )
         if not self._store.header.sets:
             return None
@@ -397,6 +482,7 @@ class ServiceFold:
         stamp, source, declared_set = max(claims, key=lambda claim: (claim[2].healthy, claim[0]))
         address, port = declared_set.endpoints[instance]
         attributes = Attributes(address=address, port=port)
+        isolation = self._isolation_of(instance, None)
         return InstanceView(
             attributes=attributes,
             source=source,
@@ -405,11 +491,18 @@ class ServiceFold:
             lease=Lease.NONE,
             generation=stamp.at,
             weight=attributes.weight,
+            spare=_spared(isolation) if isolation and isolation.spares_the_last and declared_set.healthy else None,
+            isolation=isolation,
         )
 
-    def _grace(self, facts: InstanceFacts) -> tuple[Held | None, Held | None]:
+    def _grace(self, facts: InstanceFacts, isolation: Isolation | None) -> tuple[Held | None, Held | None]:
         """Return what holds an instance in the table, or what would if the table were empty otherwise."""
         released = self._store.header.released
+        if isolation is not None:
+            if not isolation.spares_the_last:
+                return None, None
+            _, spare = self._grace(facts, None)
+            return None, _spared(isolation) if facts.is_routable(released) else spare
         if facts.effective_declared is not Declared.UP:
             return None, None
         if facts.is_held(released):
@@ -460,13 +553,16 @@ class ServiceFold:
 
     def _kept(self, spares: Mapping[str, InstanceView]) -> set[str]:
         """Return which spares a table holds that has nothing else."""
-        well = {i for i, v in spares.items() if v.lease is not Lease.LAPSED and v.health is not Health.FAIL}
-        if well or not spares:
-            return well
         header = self._store.header
-        facts = {i: self._store.instances[i] for i in spares}
-        out_since = {i: facts[i].out_since(header.released) for i in spares}
-        newest = max(spares, key=lambda i: (out_since[i], facts[i].last_beat, i))
+        # Who lets all go that are held means the isolated as well.
+        isolated = {i: v.isolation.stamp for i, v in spares.items() if v.isolation is not None}
+        left = [i for i in spares if i not in isolated or isolated[i] > header.released]
+        well = {i for i in left if spares[i].lease is not Lease.LAPSED and spares[i].health is not Health.FAIL}
+        if well or not left:
+            return well
+        facts = {i: self._store.instances[i] for i in left}
+        out_since = {i: facts[i].out_since(header.released, isolated.get(i)) for i in left}
+        newest = max(left, key=lambda i: (out_since[i], facts[i].last_beat, i))
         return {newest} if out_since[newest] > max(header.departure, header.released) else set()
 
     def _plan(self, op: ChangeOp, ids: Iterable[str], floor: int) -> Plan:
@@ -487,11 +583,14 @@ class ServiceFold:
             endpoints=draft.endpoints,
             rule=pending.rule or "resync",
             causes=tuple(pending.causes),
-            answers=tuple(pending.answers),
+            answers=tuple(
+                a if a.request_id not in draft.refused else replace(a, applied=False, reason=LAST_ENDPOINT)
+                for a in pending.answers
+            ),
             protected=draft.marks.protected,
             position=str(header.position),
         )
-        return Plan(publication, draft.after, draft.leased, draft.marks)
+        return Plan(publication, draft.after, draft.leased, draft.marks, draft.spared)
 
     def _draft(self, ids: Iterable[str], *, is_delta: bool) -> _Draft:
         """Return the entries of these instances, and of the spares that the table needs or no longer needs."""
@@ -518,6 +617,9 @@ class ServiceFold:
             before = self._store.published.get(instance, NOTHING)
             if instance in new or before.is_kept != (instance in kept):
                 draft.write(instance, replace(spare, held=spare.spare) if instance in kept else spare)
+                if instance in kept and spare.isolation is not None:
+                    draft.refused.add(spare.isolation.request_id)
+                    draft.spared += not before.is_kept
         return draft
 
     def done(self, plan: Plan) -> None:
@@ -594,7 +696,9 @@ class ServiceFold:
     # -- housekeeping ----------------------------------------------------------------------------------
 
     def purge(self, now: int) -> int:
-        """Forget tombstones and stray facts older than `TOMBSTONE_MS` and return how many; `now` is log time."""
+        """Forget tombstones and stray facts older than `TOMBSTONE_MS`, and old words of release; return how many facts.
+        `now` is log time."""
+        self._store.isolations = self._store.isolations.without_old(now)
         old = [
             instance
             for instance, facts in self._store.instances.items()
@@ -604,3 +708,8 @@ class ServiceFold:
             del self._store.instances[instance]
             self._store.weights.pop(instance, None)
         return len(old)
+
+
+def _spared(isolation: Isolation) -> Held:
+    """What is said of one that is in the table although a repair isolated it."""
+    return Held(Hold.ISOLATED, isolation.stamp.at, isolation.expires_at)

@@ -6,13 +6,14 @@ becomes bytes in `waypost.wire.fold_state`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 from waypost.model.dynamic_weights import LoadWeight
 from waypost.model.events import Attributes, Hold, InstanceEvent, Op
+from waypost.model.isolation import Isolations
 from waypost.model.lifecycle import Declared, Health, Lease, is_routable
 from waypost.model.route_table import Answer
 from waypost.model.stamp import ORIGIN, Cause, Stamp
@@ -95,9 +96,10 @@ class InstanceFacts:
             and not self.effective_damped
         )
 
-    def out_since(self, released: Stamp) -> Stamp:
-        """When it left the table by its lease or its health, whichever was first; only for one that did."""
-        left = []
+    def out_since(self, released: Stamp, isolated: Stamp | None = None) -> Stamp:
+        """When it left the table by its lease, its health or a repair (`isolated`), whichever was first; only for one
+        that did."""
+        left = [] if isolated is None else [isolated]
         if self.effective_lease is Lease.LAPSED and not self._is_braked(released):
             left.append(self.lease_stamp)
         if self.effective_health is Health.FAIL:
@@ -118,7 +120,7 @@ class InstanceFacts:
         return False
 
     def is_routable(self, released: Stamp) -> bool:
-        """Whether it is in the table whatever other instances do."""
+        """Whether it is in the table whatever other instances do, unless it is isolated."""
         return self.is_registered and is_routable(
             self.effective_declared,
             self.effective_health,
@@ -159,7 +161,8 @@ class Mark(IntEnum):
     HELD = 1
     """In the table because the brake holds it."""
     SPARE = 2
-    """Out of the table by lease, health or damping, and in it as long as nothing else of its service is routable."""
+    """Out of the table by lease, health, damping or a repair, and in it as long as nothing else of its service is
+    routable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,18 +185,21 @@ NOTHING = Published(0, 0)
 
 
 class Position(NamedTuple):
-    """How far the fold has come: the newest registration record, and the time of the newest lease transition.
+    """How far the fold has come: the newest registration record, the time of the newest lease transition, and the
+    newest isolation record.
 
-    Two numbers and not one maximum: beats are read at once while a long registry is still being replayed, and would
-    make a table of the first few registrations look up to date.
+    Three and not one maximum: beats are read at once while a long registry is still being replayed, and would make a
+    table of the first few registrations look up to date; and a table that lacks its newest isolation would send
+    requests to a node that was taken out.
     """
 
     registry: Stamp = ORIGIN
     leases: int = 0
+    isolations: Stamp = ORIGIN
 
     def reaches(self, other: Position) -> bool:
         """Tell whether everything folded at `other` has been folded here."""
-        return self.registry >= other.registry and self.leases >= other.leases
+        return self.registry >= other.registry and self.leases >= other.leases and self.isolations >= other.isolations
 
     def decided(self, until: int) -> Position:
         """Return how far the fold has come when the gate has nothing more to say of ticks that end by `until` (epoch
@@ -203,16 +209,22 @@ class Position(NamedTuple):
 
     def on_the_way_to(self, goal: Position) -> Position:
         """Return how much of `goal` is folded here: what goes beyond it brings nobody nearer."""
-        return Position(min(self.registry, goal.registry), min(self.leases, goal.leases))
+        return Position(
+            min(self.registry, goal.registry), min(self.leases, goal.leases), min(self.isolations, goal.isolations)
+        )
 
     def __str__(self) -> str:
-        return f"{self.registry.at}:{self.registry.partition}:{self.registry.offset}:{self.leases}"
+        parts = (*self.registry, self.leases, *(self.isolations if self.isolations != ORIGIN else ()))
+        return ":".join(map(str, parts))
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Read what `str()` wrote. Raises ValueError for anything else."""
-        at, partition, offset, leases = map(int, text.split(":"))
-        return cls(Stamp(at, partition, offset), leases)
+        """Read what `str()` wrote, and what it wrote before there were isolations. Raises ValueError for anything
+        else."""
+        at, partition, offset, leases, *isolations = map(int, text.split(":"))
+        if len(isolations) not in (0, 3):
+            raise ValueError(f"{text!r} is no position")
+        return cls(Stamp(at, partition, offset), leases, Stamp(*isolations) if isolations else ORIGIN)
 
 
 class Marks(NamedTuple):
@@ -267,8 +279,8 @@ class Pending:
 
 
 class ServiceStore(Protocol):
-    """Where one service's state lives. The mappings write through; `header` and `pending` are written back by
-    the owner of the store after use."""
+    """Where one service's state lives. The mappings write through; `header`, `pending` and `isolations` are
+    written back by the owner of the store after use."""
 
     header: Header
     pending: Pending
@@ -279,6 +291,13 @@ class ServiceStore(Protocol):
     """Of the instances whose weight follows their load."""
     spares: set[str] | None
     """The published instances marked SPARE, None while that is not known; found anew when it is needed."""
+    isolations: Isolations
+    """Replaced, never changed."""
+
+    def maybe_on(self, node: str) -> Iterable[str]:
+        """Return the instances of which a registration or an update names a node, in no order. It need not be the
+        newest word about them; finding them must not cost reading all that is known of everybody."""
+        ...
 
 
 def state_facts(facts: InstanceFacts, event: InstanceEvent) -> bool:

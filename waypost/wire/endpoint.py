@@ -26,6 +26,7 @@ from waypost.wire.attributes import (
     read_zone,
 )
 from waypost.wire.fields import as_bool, as_object, as_text, read_object, required, safe_int
+from waypost.wire.isolation import MAX_BY, MAX_CAUSE
 from waypost.wire.names import read_source
 from waypost.wire.words import read_word
 
@@ -86,13 +87,24 @@ def _attributes(doc: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IsolatedBy:
+    """Who took an instance out of its table, why, since when and until when, epoch ms."""
+
+    by: str
+    cause: str = ""
+    since: int = 0
+    until: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KnownInstance:
     """One known instance as `get instances` and `explain` show it: attributes, the three facts, the view of
     them with its reason, since when it is (not) routable, and when it was registered (`generation`), epoch ms.
 
-    `held`: why it is in the table although its lease lapsed, its health failed or it flaps, since when and until when
-    at most (0: no end is set).
-    `damped_until`: it flaps and has to stay away until then; 0: it has not."""
+    `held`: why it is in the table although its lease lapsed, its health failed, it flaps or is isolated, since when and
+    until when at most (0: no end is set).
+    `damped_until`: it flaps and has to stay away until then; 0: it has not.
+    `isolated`: who took it out of the table; it is in it all the same when `held` says so."""
 
     address: str
     port: int
@@ -112,6 +124,7 @@ class KnownInstance:
     generation: int
     held: Held | None = None
     damped_until: int = 0
+    isolated: IsolatedBy | None = None
 
 
 def encode_instance(
@@ -134,6 +147,7 @@ def encode_instance(
     generation: int,
     held: Held | None = None,
     damped_until: int = 0,
+    isolated: IsolatedBy | None = None,
 ) -> str:
     """Return the canonical JSON of one entry of the `instances` hash; see `KnownInstance`."""
     return _dumps(
@@ -156,13 +170,21 @@ def encode_instance(
             "generation": generation,
             "held": None if held is None else {"why": held.why.value, "since": held.since, "until": held.until},
             "damped_until": damped_until,
+            "isolated": None
+            if isolated is None
+            else {
+                "by": isolated.by,
+                "cause": isolated.cause,
+                "since": isolated.since,
+                "until": isolated.until,
+            },
         }
     )
 
 
 def decode_instance(text: str | bytes) -> KnownInstance:
-    """Read one entry of the `instances` hash; all fields must be there, except those of a hold, which entries written
-    before there was a brake do not have. Raises DecodeError."""
+    """Read one entry of the `instances` hash; all fields must be there, except those of a hold and of an
+    isolation, which entries written before there were any do not have. Raises DecodeError."""
     doc = read_object(text, MAX_BYTES)
     required(doc, "source")
     return KnownInstance(
@@ -179,12 +201,22 @@ def decode_instance(text: str | bytes) -> KnownInstance:
         generation=safe_int("generation", required(doc, "generation")),
         held=None if doc.get("held") is None else _held(as_object("held", doc["held"])),
         damped_until=safe_int("damped_until", doc.get("damped_until", 0)),
+        isolated=None if doc.get("isolated") is None else _isolated(as_object("isolated", doc["isolated"])),
     )
 
 
 def _held(doc: dict[str, Any]) -> Held:
     return Held(
         why=read_word(Hold, doc, "why"),
+        since=safe_int("since", required(doc, "since")),
+        until=safe_int("until", required(doc, "until")),
+    )
+
+
+def _isolated(doc: dict[str, Any]) -> IsolatedBy:
+    return IsolatedBy(
+        by=as_text("by", required(doc, "by"), MAX_BY),
+        cause=as_text("cause", required(doc, "cause"), MAX_CAUSE),
         since=safe_int("since", required(doc, "since")),
         until=safe_int("until", required(doc, "until")),
     )
@@ -199,7 +231,7 @@ class JsonRenderer:
 
     def instance(self, instance: InstanceView, since: int) -> str:
         """Return the entry of the `instances` hash."""
-        attributes = instance.attributes
+        attributes, word = instance.attributes, instance.isolation
         status, reason = instance.seen
         return encode_instance(
             address=attributes.address,
@@ -220,6 +252,9 @@ class JsonRenderer:
             generation=instance.generation,
             held=instance.held,
             damped_until=instance.damped_until,
+            isolated=None
+            if word is None
+            else IsolatedBy(by=word.by, cause=word.cause, since=word.stamp.at, until=word.expires_at),
         )
 
 

@@ -93,6 +93,12 @@ def as_text(name: str, item: Any, max_length: int) -> str:
     return item
 
 
+def cleaned(text: str, max_length: int) -> str:
+    """Return somebody else's words as a text that `as_text` takes: cut, a space for each control character, a question
+    mark for what is no character at all (half of a surrogate pair)."""
+    return _CONTROL.sub(" ", text[:max_length]).encode("utf-8", "replace").decode()
+
+
 def as_bool(name: str, item: Any) -> bool:
     """Return a boolean; 0 and 1 are none."""
     if type(item) is not bool:
