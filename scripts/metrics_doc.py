@@ -66,7 +66,7 @@ def render() -> str:
 
 def _metric(metric: Metric) -> str:
     name = f"`{metric.name}`"
-    if metric.origin is Origin.JOB and (metric.labels or metric.kind is Kind.HISTOGRAM):
+    if metric.by_an_operator and (metric.labels or metric.kind is Kind.HISTOGRAM):
         name += " as " + ", ".join(f"`…{exported.removeprefix(JOB_PREFIX)}`" for exported in metric.exported)
     labels = ", ".join(
         f"`{label}`" + (f": {', '.join(metric.values)}" if metric.values else "") for label in metric.labels

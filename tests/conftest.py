@@ -31,6 +31,8 @@ from waypost.local.valkey import Valkey
 if TYPE_CHECKING:
     from waypost.local.kubernetes import Kubernetes
 
+pytest_plugins = ["tests.lanes", "tests.times"]
+
 # No test may depend on luck or on the machine's speed: the same examples every time, and none is too slow.
 hypothesis.settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -27,7 +27,8 @@ class Kind(str, Enum):
 class Origin(str, Enum):
     """Which process exports it."""
 
-    JOB = "TaskManager, counted by the job"
+    ROUTE_JOB = "TaskManager, counted by the route job"
+    REPAIR_JOB = "TaskManager, counted by the repair job"
     FLINK = "Flink itself"
     WITNESS = "witness"
     KEEPER = "run-job"
@@ -58,9 +59,14 @@ class Metric:
     buckets: tuple[int, ...] = ()
 
     @property
+    def by_an_operator(self) -> bool:
+        """Whether an operator of one of our jobs counts it, so that Flink's reporter names it."""
+        return self.origin in (Origin.ROUTE_JOB, Origin.REPAIR_JOB)
+
+    @property
     def exported(self) -> tuple[str, ...]:
         """Return the names under which Prometheus sees it."""
-        if self.origin is not Origin.JOB:
+        if not self.by_an_operator:
             return (self.name,)
         # A label is a group of its own in Flink, and groups are part of the name.
         path = JOB_PREFIX + "".join(f"{label}_" for label in self.labels)
@@ -69,8 +75,15 @@ class Metric:
         return (f"{path}{self.name}",)
 
 
-def _job(name: str, kind: Kind, unit: str, where: str, text: str, **more: tuple[str, ...] | tuple[int, ...]) -> Metric:
-    return Metric(name=name, kind=kind, unit=unit, help=text, origin=Origin.JOB, where=where, **more)  # type: ignore[arg-type]
+_More = tuple[str, ...] | tuple[int, ...]
+
+
+def _job(name: str, kind: Kind, unit: str, where: str, text: str, **more: _More) -> Metric:
+    return Metric(name=name, kind=kind, unit=unit, help=text, origin=Origin.ROUTE_JOB, where=where, **more)  # type: ignore[arg-type]
+
+
+def _repair(name: str, kind: Kind, unit: str, where: str, text: str, **more: _More) -> Metric:
+    return Metric(name=name, kind=kind, unit=unit, help=text, origin=Origin.REPAIR_JOB, where=where, **more)  # type: ignore[arg-type]
 
 
 def _flink(name: str, kind: Kind, unit: str, text: str) -> Metric:
@@ -238,7 +251,7 @@ AUDIT_TIME = _job("audit_microseconds_total", Kind.COUNTER, "µs", "route fold",
 
 # -- repairs ---------------------------------------------------------------------------------------------------
 
-REPAIR_REFUSALS = _job(
+REPAIR_REFUSALS = _repair(
     "repair_refusals_total",
     Kind.COUNTER,
     "decisions",
@@ -246,7 +259,7 @@ REPAIR_REFUSALS = _job(
     "decisions not to repair, by reason (docs/self-healing.md lists them)",
     labels=("reason",),
 )
-REPAIR_GRANTS = _job(
+REPAIR_GRANTS = _repair(
     "repair_grants_total",
     Kind.COUNTER,
     "actions",
@@ -255,7 +268,7 @@ REPAIR_GRANTS = _job(
     labels=("kind",),
     values=("act", "undo"),
 )
-REPAIR_OUTCOMES = _job(
+REPAIR_OUTCOMES = _repair(
     "repair_outcomes_total",
     Kind.COUNTER,
     "actions",
@@ -264,21 +277,21 @@ REPAIR_OUTCOMES = _job(
     labels=("outcome",),
     values=("succeeded", "failed", "not-done"),
 )
-REPAIR_ALARMS = _job(
+REPAIR_ALARMS = _repair(
     "repair_alarms_total",
     Kind.COUNTER,
     "calls",
     "execution",
     "calls to the Kubernetes API that were not made because they named nothing: a fault of this program",
 )
-REPAIR_CONFIG = _job(
+REPAIR_CONFIG = _repair(
     "repair_config_refused",
     Kind.GAUGE,
     "0 or 1",
     "target fold",
     "1: the newest policies or the newest word on the switch were refused; the policies before them are in force",
 )
-REPAIR_INCIDENTS = _job(
+REPAIR_INCIDENTS = _repair(
     "repair_incidents_total",
     Kind.COUNTER,
     "incidents",
@@ -287,8 +300,8 @@ REPAIR_INCIDENTS = _job(
     labels=("about",),
     values=("zone", "node", "version"),
 )
-REPAIRS_WAITING = _job("repairs_waiting", Kind.GAUGE, "actions", "budget", "actions that wait for the budget")
-REPAIR_TABLES = _job("repair_tables", Kind.GAUGE, "services", "budget", "services whose table the budget knows")
+REPAIRS_WAITING = _repair("repairs_waiting", Kind.GAUGE, "actions", "budget", "actions that wait for the budget")
+REPAIR_TABLES = _repair("repair_tables", Kind.GAUGE, "services", "budget", "services whose table the budget knows")
 
 # -- processes of ours -----------------------------------------------------------------------------------------
 

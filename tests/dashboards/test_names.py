@@ -24,10 +24,10 @@ def test_every_name_is_in_the_register(where: str, expression: str) -> None:
     assert names <= EXPORTED | RECORDED
 
 
-def test_what_the_job_counts_is_shown_somewhere() -> None:
+def test_what_the_jobs_count_is_shown_somewhere() -> None:
     shown = set().union(*(names_in(expression) for _, expression in expressions()))
 
-    unused = [m.name for m in register() if m.origin is Origin.JOB and not shown & set(m.exported)]
+    unused = [m.name for m in register() if m.by_an_operator and not shown & set(m.exported)]
     assert unused == []
 
 
@@ -41,7 +41,7 @@ def test_names_are_unique_and_as_prometheus_wants_them() -> None:
         assert metric.unit
         if metric.origin is not Origin.FLINK:
             assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER), metric.name
-        if metric.origin is Origin.JOB:
+        if metric.by_an_operator:
             assert metric.where
             assert len(metric.labels) <= 1, "jobs.operators.meters counts under one label"
         assert list(metric.buckets) == sorted(metric.buckets)

@@ -109,7 +109,7 @@ def test_every_metric_of_ours_has_samples(prometheus: Prometheus, log: LogWriter
     log.register("measured", "m0", 14_100)
     tables.wait_for("measured", "m0")
 
-    wanted = [m for m in register() if m.origin in (Origin.JOB, Origin.WITNESS, Origin.FLINK)]
+    wanted = [m for m in register() if m.origin in (Origin.ROUTE_JOB, Origin.WITNESS, Origin.FLINK)]
 
     def missing() -> list[str]:
         names = set(prometheus.api("label/__name__/values"))

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.e2e.log_writer import LogWriter
@@ -17,6 +18,7 @@ from tests.e2e.tables import eventually
 from tests.model.repairs import an_alert
 from tests.repair.fake_api_server import served
 from waypost.local.state import load_stack
+from waypost.metrics import Origin, register
 from waypost.repair.fake import FakeCluster
 from waypost.repair.objects import DEPLOYMENT
 from waypost.repair.topic_log import write
@@ -48,8 +50,9 @@ def test_an_alert_leads_to_one_eviction_and_both_jobs_survive_the_job_manager(
     pods = sorted(pod.name for pod in cluster.all_pods())
     with served(cluster) as api:
         up = waypost(
-            "up", "--detach", "--repair", "--kubeconfig", str(api.kubeconfig(tmp_path)), "--state-dir", str(state_dir)
-        )
+            "up", "--detach", "--repair", "--metrics", "--kubeconfig", str(api.kubeconfig(tmp_path)),
+            "--state-dir", str(state_dir),
+        )  # fmt: skip
         assert up.returncode == 0, up.stdout + up.stderr
         stack = load_stack(state_dir)
         policies = tmp_path / "policies.yaml"
@@ -76,8 +79,18 @@ def test_an_alert_leads_to_one_eviction_and_both_jobs_survive_the_job_manager(
             assert shown.returncode == 0, shown.stderr
             return [one for one in json.loads(shown.stdout) if one["state"] == "succeeded"]
 
+        def unseen() -> list[str]:
+            """Return the metrics of the repair job that no TaskManager shows."""
+            with httpx.Client(trust_env=False, timeout=60) as client:
+                shown = "".join(client.get(url).text for url in stack.metrics.values())
+            wanted = [name for m in register() if m.origin is Origin.REPAIR_JOB for name in m.exported]
+            return [name for name in wanted if f"\n{name}{{" not in shown]
+
         alerted(pods[0])
+        unwanted = an_alert(namespace="elsewhere", fingerprint="f-unwanted", starts_at=int(time.time() * 1000))
+        write(stack.kafka_bootstrap, default_topics()[ALERTS].name, alert_key(unwanted), encode_alert(unwanted))
         eventually(lambda: len(repaired()) == 1)
+        eventually(lambda: unseen() == [])
         assert api.requests.changed("/eviction") == 1
         assert api.requests.changed(f"/{pods[0]}/eviction") == 1
         status = json.loads(waypost("status", "-o", "json", "--state-dir", str(state_dir)).stdout)
