@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
-# Processes that run tests beside each other in `make test`; each takes about 4 GB and a core (tests/lanes.py).
+# Processes that run tests beside each other in `make test` (tests/lanes.py).
 LANES ?= 2
 
 .PHONY: help setup containers monitoring readers registries kubernetes demo up down status job-zip submit test test-fast compose-up compose-down compose-test lint chaos bench-quick lock ci clean
@@ -49,7 +49,7 @@ submit: setup  ## replace the running job by this tree's code, with its state
 	@$(BIN)/waypost submit
 
 test: setup containers monitoring readers registries kubernetes lint  ## everything: linters, types, layers, then all floors of tests
-	@$(BIN)/python -m pytest -m "" -n $(LANES) --dist loadgroup --no-loadscope-reorder --durations=10
+	@$(BIN)/python -m pytest -m "" -n $(LANES) --dist loadscope --no-loadscope-reorder --durations=10
 
 test-fast: setup  ## seconds: no Java, no servers
 	@$(BIN)/python -m pytest

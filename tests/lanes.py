@@ -1,43 +1,43 @@
-"""Which tests one process runs together, when `make test` has several processes (pytest-xdist).
+"""Which tests run beside each other in `make test`, where pytest-xdist has two processes.
 
-Tests that share expensive servers are a lane: one process runs all of them, in their order. The long lanes begin first,
-so that the short ones fill the rest evenly. Nothing else may depend on which process runs a test.
+One process has everything with a JVM or containers: two such clusters at once would starve each other on two cores. The
+other has Kubernetes, whose tests mostly wait, the mutants, and all that is fast. Servers of a session are started once,
+because what shares them stays together: a lane is run by one process, in order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-SERVERS = ("stack", "compose", "flink", "kubernetes")
-"""Lanes with servers of their own, in the order in which they begin: a fixture, a marker or a folder of this name."""
-SLOW = ("e2e", "mutants")
+LANES = {"compose": "clusters", "e2e": "clusters", "flink": "clusters", "kubernetes": "kubernetes"}
+"""Folders whose tests share a lane, in the order in which lanes begin. Any other file is a lane of its own."""
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
-    if not hasattr(config, "workerinput"):  # one process runs everything
-        return (yield)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_lane(item)))
-    result = yield
-    items.sort(key=_turn)
-    return result
-
-
-def _lane(item: pytest.Item) -> str:
-    known = {*getattr(item, "fixturenames", ()), *(mark.name for mark in item.iter_markers()), *_folders(item.path)}
-    return next((name for name in SERVERS if name in known), item.nodeid.partition("::")[0])
-
-
-def _folders(path: Path) -> tuple[str, ...]:
-    return path.relative_to(Path(__file__).parent).parts[:-1]
+def lane(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return LANES.get(file.split("/")[1], file)
 
 
 def _turn(item: pytest.Item) -> int:
-    [lane] = (mark.args[0] for mark in item.iter_markers("xdist_group"))
-    if lane in SERVERS:
-        return SERVERS.index(lane)
-    return len(SERVERS) + (not any(item.get_closest_marker(marker) for marker in SLOW))
+    order = [*dict.fromkeys(LANES.values())]
+    here = lane(item.nodeid)
+    return order.index(here) if here in order else len(order)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=_turn)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByLane(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return lane(nodeid)
+
+    return ByLane(config, log)

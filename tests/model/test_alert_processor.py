@@ -139,6 +139,22 @@ def test_what_was_not_done_is_decided_again_and_is_no_attempt() -> None:
     assert second.id != first.id
 
 
+def test_who_is_never_able_to_do_it_is_asked_ever_less_often() -> None:
+    target, now = Target(a_policy()), T0
+    [action] = actions(target.alert(an_alert(), now))
+    pauses = []
+    for _ in range(9):
+        target.result(action.id, Outcome.NOT_DONE, now)
+        before = now
+        while not (found := actions(target.time(now))):
+            now += SECOND
+            assert now - before < HOUR
+        [action] = found
+        pauses.append((now - before) // SECOND)
+
+    assert pauses == [10, 20, 40, 80, 160, 320, 640, 640, 640]
+
+
 def test_an_outcome_that_never_comes_is_a_failure() -> None:
     target = Target(a_policy(max_attempts=1))
     target.alert(an_alert(), T0)

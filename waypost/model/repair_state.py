@@ -26,7 +26,10 @@ an Alertmanager waits between two notifications (`repeat_interval`, 4 h by defau
 
 _MAX_DOUBLINGS = 3
 _PAUSE_MS = 10_000
-"""Before what was not done is decided again; without it, two parts that disagree would ask each other all the time."""
+"""Before what was not done is decided again; without it, two parts that disagree would ask each other all the time.
+Doubled each time an id of the alert was used up: who refuses on state that stays (a strategy that takes all replicas
+at once) is asked every eleven minutes in the end."""
+_MAX_PAUSE_DOUBLINGS = 6
 
 
 class Phase(str, Enum):
@@ -189,8 +192,9 @@ def settled(state: TargetState, action_id: str, outcome: Outcome, cooldown_ms: i
         # It does not count as an attempt, but its id is used up: nobody has to ask who might still hold the old one.
         phase = Phase.RESOLVED if episode.phase is Phase.RESOLVED else Phase.FIRING
         back = replace(episode, phase=phase, attempts=episode.action.attempt, approval=None, asked_at=0)
-        pause = max(state.cooldown_until, now + _PAUSE_MS)
-        return replace(state.with_episode(back), begun=state.begun[:-1], cooldown_until=pause)
+        pause = _PAUSE_MS * 2 ** min(episode.action.attempt - 1, _MAX_PAUSE_DOUBLINGS)
+        until = max(state.cooldown_until, now + pause)
+        return replace(state.with_episode(back), begun=state.begun[:-1], cooldown_until=until)
     good = outcome is Outcome.SUCCEEDED
     phase = Phase.SUCCEEDED if good else Phase.FAILED
     if episode.phase is Phase.RESOLVED:
