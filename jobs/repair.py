@@ -16,19 +16,13 @@ became of a repair comes back through Kafka.
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from pyflink.common import Types
-from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.datastream import DataStream
 from pyflink.table import StreamTableEnvironment
 
-from jobs import route_table
 from jobs.operators.alerts import DECISIONS, TargetFold
 from jobs.operators.budget import RESULTS as NOT_BEGUN
 from jobs.operators.budget import BudgetStage
@@ -37,6 +31,7 @@ from jobs.operators.outputs import DEAD_LETTERS
 from jobs.operators.repair_inputs import AlertDecoder, ChangeReader, ResultDecoder, WordDecoder
 from jobs.operators.repairs import ISOLATIONS, RepairExecution
 from jobs.operators.repairs import Sink as RepairSink
+from jobs.submission import environment, everything, read_settings, require_topics, submit
 from jobs.ticks import row_field
 from schemas.flink_types import OUTPUT_RECORD
 from schemas.repair_types import REPAIR_INPUT
@@ -44,11 +39,8 @@ from sinks.kafka_records import KafkaRecords
 from sinks.kubernetes_repair import ConfigReader, KubernetesRepairSink
 from sources.kafka_repairs import ALERTS, CHANGES, CONFIGS, RESULTS, KafkaRepairs, records_of
 from waypost import topics as roles
-from waypost.build import build_id
-from waypost.errors import TopicError, WaypostError
 from waypost.repair.configuration import Configured
 from waypost.settings import Settings, kafka_properties
-from waypost.topics import check_topics, default_topics
 
 NAME = "waypost-repair"
 
@@ -94,7 +86,7 @@ def build(
     )
     folded = (
         alerts.union(changes)
-        .key_by(_everything, Types.INT())
+        .key_by(everything, Types.INT())
         .process(IncidentStage(), REPAIR_INPUT)
         .name("incident fold")
         .uid("incident-fold")
@@ -108,7 +100,7 @@ def build(
     )
     granted = (
         decided.union(results, changes)
-        .key_by(_everything, Types.INT())
+        .key_by(everything, Types.INT())
         .process(BudgetStage(configured), REPAIR_INPUT)
         .name("budget")
         .uid("budget")
@@ -127,11 +119,6 @@ def build(
     records.write(refused[0].union(*refused[1:]), topics.dead_letter, "dead-letters")
 
 
-def _everything(_row: object) -> int:
-    """Key of incidents and of the budget: one, so that they see everything."""
-    return 0
-
-
 def kafka_source(settings: Settings) -> KafkaRepairs:
     """Return the inputs these settings name."""
     return KafkaRepairs(
@@ -145,9 +132,11 @@ def kafka_source(settings: Settings) -> KafkaRepairs:
     )
 
 
-def _require_topics(settings: Settings) -> None:
-    """Refuse to start on topics whose settings would lose what repairs are decided on."""
-    names = settings.topics
+def main(arguments: list[str]) -> None:
+    """Read the settings, check the topics, submit the job."""
+    settings = read_settings("jobs.repair", __doc__, arguments)
+    source, names = kafka_source(settings), settings.topics
+    repairs = KubernetesRepairSink.of(settings)
     used = {
         roles.ALERTS: names.alerts,
         roles.REPAIR_ACTIONS: names.repair_actions,
@@ -157,38 +146,12 @@ def _require_topics(settings: Settings) -> None:
         roles.ISOLATION: names.isolation,
         roles.DEAD_LETTER: names.dead_letter,
     }
-    wanted = default_topics(used)
-    problems = check_topics(settings.kafka.bootstrap, [wanted[role] for role in used])
-    if problems:
-        raise TopicError("the topics are not as the job needs them:\n" + "\n".join(f"- {p}" for p in problems))
-
-
-def main(arguments: list[str]) -> None:
-    """Read the settings, check the topics, submit the job."""
-    parser = argparse.ArgumentParser(
-        prog="jobs.repair", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
-    parser.add_argument("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", dest="overrides")
-    options = parser.parse_args(arguments)
-    settings = Settings.load(options.config, os.environ, options.overrides)
-    source = kafka_source(settings)
-    repairs = KubernetesRepairSink.of(settings)
-    if settings.kafka.check_topics:
-        _require_topics(settings)
-
-    env = StreamExecutionEnvironment.get_execution_environment(route_table.configuration(settings))
-    route_table._require_checkpoint_directory(env)
-    env.get_config().set_global_job_parameters({"waypost.build": build_id()})
-    tables = StreamTableEnvironment.create(env)
+    require_topics(settings, used)
+    env = environment(settings)
     records = KafkaRecords(bootstrap=source.bootstrap, properties=source.properties)
-    build(tables, source, records, settings, repairs, ConfigReader.of(settings))
+    build(StreamTableEnvironment.create(env), source, records, settings, repairs, ConfigReader.of(settings))
     env.execute(NAME)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    try:
-        main(sys.argv[1:])
-    except WaypostError as error:
-        sys.exit(f"waypost: {error}")
+    submit(main)

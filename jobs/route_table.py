@@ -15,17 +15,12 @@ Only wiring here. What a step does is in `jobs.operators`, by which rule in `way
 
 from __future__ import annotations
 
-import argparse
-import logging
-import os
-import sys
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Protocol
 
-from pyflink.common import Configuration, Types
-from pyflink.datastream import DataStream, StreamExecutionEnvironment
+from pyflink.common import Types
+from pyflink.datastream import DataStream
 from pyflink.table import StreamTableEnvironment
 
 from jobs.isolations import isolation_records, node_rows
@@ -37,17 +32,16 @@ from jobs.operators.leases import LeaseFold
 from jobs.operators.outputs import DEAD_LETTERS, LEASE_EVENTS, NODE_WORDS, PARTIALS
 from jobs.operators.routes import RouteFold
 from jobs.registrations import create_leased_registrations, service_rows, split_registrations
+from jobs.submission import environment, everything, read_settings, require_topics, submit
 from jobs.ticks import row_field, split_heartbeats, tick_rows
 from schemas.flink_types import EXPLODED_BEAT, OUTPUT_RECORD, ROUTE_INPUT, SHARD_ROW
 from sinks.kafka_records import KafkaRecords
 from sinks.redis_routes import RedisRouteStore
 from sources.kafka_events import KafkaEvents
-from waypost.build import build_id
-from waypost.errors import SettingsError, TopicError, WaypostError
 from waypost.model.fencing import RouteStore
 from waypost.model.health_window import WindowPlan
 from waypost.settings import Redis, Settings, brake_rules, damping_rules, kafka_properties
-from waypost.topics import DEAD_LETTER, HEARTBEAT, ISOLATION, ROUTE_CHANGES, check_topics, default_topics
+from waypost.topics import DEAD_LETTER, HEARTBEAT, ISOLATION, ROUTE_CHANGES
 from waypost.topics import REGISTRY as REGISTRY_TOPIC
 
 NAME = "waypost-route-table"
@@ -81,25 +75,6 @@ class RedisConnector:
         )
 
 
-def configuration(settings: Settings) -> Configuration:
-    """Return what the job needs of Flink whatever the cluster's defaults are."""
-    conf = Configuration()
-    conf.set_string("python.execution-mode", "thread")
-    conf.set_string("pipeline.max-parallelism", str(settings.job.max_parallelism))
-    conf.set_string("parallelism.default", str(settings.job.parallelism))
-    conf.set_string("pipeline.object-reuse", "true")
-    # Flink's default of 100 ms would be most of the latency of a change; 2 ms cost nothing at a few rows a second.
-    conf.set_string("execution.buffer-timeout.interval", "2 ms")
-    conf.set_string("pipeline.auto-watermark-interval", "50 ms")
-    conf.set_string("execution.checkpointing.interval", f"{settings.job.checkpoint_ms} ms")
-    # Exactly once for state: if the gate's part of a checkpoint were ahead of the lease folds', a lapse or renewal
-    # in between could be lost for good. What leaves the job is idempotent and needs no more than at-least-once.
-    conf.set_string("execution.checkpointing.mode", "EXACTLY_ONCE")
-    conf.set_string("table.exec.uid.generation", "ALWAYS")
-    conf.set_string("table.local-time-zone", "UTC")
-    return conf
-
-
 def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: Settings) -> None:
     """Wire the job up on `tables`. Starts nothing."""
     topics, lease = settings.topics, settings.lease
@@ -129,7 +104,7 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
         .uid("lease-fold")
     )
     transitions = (
-        rows.key_by(_everything, Types.INT())
+        rows.key_by(everything, Types.INT())
         .process(
             LapseGate(lease, brake_rules(settings), damping_rules(settings), settings.routes.catch_up_ms), ROUTE_INPUT
         )
@@ -182,11 +157,6 @@ def build(tables: StreamTableEnvironment, source: Source, sink: Sink, settings: 
     sink.write(refused, topics.dead_letter, "dead-letters")
 
 
-def _everything(_row: object) -> int:
-    """Key of the gate: one, so that it sees every shard."""
-    return 0
-
-
 def kafka_source(settings: Settings) -> KafkaEvents:
     """Return the inputs these settings name."""
     return KafkaEvents(
@@ -200,60 +170,23 @@ def kafka_source(settings: Settings) -> KafkaEvents:
     )
 
 
-def _require_topics(settings: Settings) -> None:
-    """Refuse to start on topics whose settings would make leases or the rebuild of tables wrong."""
-    names = settings.topics
-    wanted = default_topics(
-        {
-            REGISTRY_TOPIC: names.registry,
-            HEARTBEAT: names.heartbeat,
-            ISOLATION: names.isolation,
-            ROUTE_CHANGES: names.route_changes,
-            DEAD_LETTER: names.dead_letter,
-        }
-    )
-    roles = (REGISTRY_TOPIC, HEARTBEAT, ISOLATION, ROUTE_CHANGES, DEAD_LETTER)
-    readers = dict.fromkeys((names.registry, names.heartbeat), settings.job.source_parallelism)
-    problems = check_topics(settings.kafka.bootstrap, [wanted[role] for role in roles], readers=readers)
-    if problems:
-        raise TopicError("the topics are not as the job needs them:\n" + "\n".join(f"- {p}" for p in problems))
-
-
-def _require_checkpoint_directory(env: StreamExecutionEnvironment) -> None:
-    """Refuse to keep checkpoints in the JobManager's memory, where they end at 5 MB and with it."""
-    merged = env._j_stream_execution_environment.getConfiguration().toMap()
-    if not any(merged.get(name) for name in ("execution.checkpointing.dir", "state.checkpoints.dir")):
-        raise SettingsError(
-            "Flink has no directory for checkpoints, so the job would lose its leases with its JobManager: set "
-            "execution.checkpointing.dir in Flink's configuration, or flink run -Dexecution.checkpointing.dir=file:///…"
-        )
-
-
 def main(arguments: list[str]) -> None:
     """Read the settings, check the topics, submit the job."""
-    parser = argparse.ArgumentParser(
-        prog="jobs.route_table", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
-    parser.add_argument("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", dest="overrides")
-    options = parser.parse_args(arguments)
-    settings = Settings.load(options.config, os.environ, options.overrides)
-    source = kafka_source(settings)
-    if settings.kafka.check_topics:
-        _require_topics(settings)
-
-    env = StreamExecutionEnvironment.get_execution_environment(configuration(settings))
-    _require_checkpoint_directory(env)
-    env.get_config().set_global_job_parameters({"waypost.build": build_id()})
-    tables = StreamTableEnvironment.create(env)
+    settings = read_settings("jobs.route_table", __doc__, arguments)
+    source, names = kafka_source(settings), settings.topics
+    used = {
+        REGISTRY_TOPIC: names.registry,
+        HEARTBEAT: names.heartbeat,
+        ISOLATION: names.isolation,
+        ROUTE_CHANGES: names.route_changes,
+        DEAD_LETTER: names.dead_letter,
+    }
+    require_topics(settings, used, dict.fromkeys((names.registry, names.heartbeat), settings.job.source_parallelism))
+    env = environment(settings)
     sink = KafkaRecords(bootstrap=source.bootstrap, properties=source.properties)
-    build(tables, source, sink, settings)
+    build(StreamTableEnvironment.create(env), source, sink, settings)
     env.execute(NAME)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
-    try:
-        main(sys.argv[1:])
-    except WaypostError as error:
-        sys.exit(f"waypost: {error}")
+    submit(main)

@@ -16,6 +16,7 @@ from pyflink.java_gateway import get_gateway
 from pyflink.table import StreamTableEnvironment
 
 import jobs.route_table as job
+from jobs.submission import configuration
 from sinks.kafka_records import KafkaRecords
 from tests.flink.probes import COUNTED
 from waypost.settings import Settings
@@ -26,7 +27,7 @@ def main(request: dict) -> None:  # type: ignore[type-arg]
     for name, counted in COUNTED.items():
         setattr(job, name, counted)
 
-    conf = job.configuration(settings)
+    conf = configuration(settings)
     for name, value in request["flink"].items():
         conf.set_string(name, value)
     env = StreamExecutionEnvironment.get_execution_environment(conf)

@@ -13,7 +13,7 @@ from pyflink.datastream import StreamExecutionEnvironment
 from pyflink.table import StreamTableEnvironment
 
 from jobs import repair as job
-from jobs import route_table
+from jobs.submission import configuration
 from sinks.kafka_records import KafkaRecords
 from sinks.kubernetes_repair import ConfigReader, KubernetesRepairSink
 from waypost.settings import Settings
@@ -21,7 +21,7 @@ from waypost.settings import Settings
 
 def main(request: dict) -> None:  # type: ignore[type-arg]
     settings = Settings.load(overrides=request["settings"])
-    conf = route_table.configuration(settings)
+    conf = configuration(settings)
     for name, value in request["flink"].items():
         conf.set_string(name, value)
     env = StreamExecutionEnvironment.get_execution_environment(conf)

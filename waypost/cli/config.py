@@ -116,7 +116,7 @@ def rollback(
         return
     try:
         from waypost.controller.config_rollback import by_object, write_back
-        from waypost.controller.kube_client import api_client
+        from waypost.kubernetes_access import api_client
     except ModuleNotFoundError as error:
         raise SettingsError(f"{error.name} is missing; pip install 'waypost[config-sync]'") from error
     name = f"rollback-{int(time.time() * 1000)}"
@@ -124,7 +124,7 @@ def rollback(
         objects = by_object(undone, read_scope(SOURCE, publish))
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    with api_client(kubeconfig) as api:
+    with api_client(kubeconfig, usual_file=True) as api:
         write_back(api, objects, name)
     click.echo(f"rolled back {change_set}: {', '.join(str(one.key) for one in objects)}")
 

@@ -14,9 +14,9 @@ from waypost.controller.config_events import ConfigEvents, Reporting
 from waypost.controller.config_maps import LABEL, ConfigMaps, ConfigMapWatch
 from waypost.controller.config_sync import ConfigSync
 from waypost.controller.kafka_config_log import KafkaConfigLog
-from waypost.controller.kube_client import api_client
 from waypost.controller.leading import Leading
 from waypost.errors import FencedError
+from waypost.kubernetes_access import api_client
 from waypost.metrics_server import ProcessMetrics
 from waypost.model.configs import ObjectKey, Scope
 
@@ -48,7 +48,7 @@ def run(settings: Settings, metrics: ProcessMetrics) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    with api_client(settings.kubeconfig) as api:
+    with api_client(settings.kubeconfig, usual_file=True) as api:
         core = client.CoreV1Api(api)
         found = ConfigMaps()
         watch = ConfigMapWatch(core, found, namespace=settings.namespace, selector=settings.selector)
