@@ -31,7 +31,7 @@ from waypost.local.valkey import Valkey
 if TYPE_CHECKING:
     from waypost.local.kubernetes import Kubernetes
 
-pytest_plugins = ["tests.lanes", "tests.times"]
+pytest_plugins = ["tests.lanes", "tests.reporting"]
 
 # No test may depend on luck or on the machine's speed: the same examples every time, and none is too slow.
 hypothesis.settings.register_profile(
