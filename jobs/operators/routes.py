@@ -352,9 +352,9 @@ class RouteFold(KeyedCoProcessFunction):
         moment anyway, and keeping the record for then takes a tenth of the time: so whatever waits behind a hundred
         thousand records of others is not held up by what they mean, only by their number."""
         live = self._live.get(service)
-        if live is None or not records:
+        if live is None or not records or now - records[-1].stamp.at < _MAX_LAG_MS:
             return False
-        return now - records[-1].stamp.at >= _MAX_LAG_MS > now - live.wrote
+        return now < self._ready(live)
 
     def _put_aside(
         self,
@@ -369,11 +369,16 @@ class RouteFold(KeyedCoProcessFunction):
         _, live = self._turn(service, ctx)
         self._state.journal.add(entry)
         live.aside.extend(content)
-        self._book(live, ctx, now)
+        self._book(live, ctx, now, earliest=self._ready(live))
 
-    def _book(self, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
+    def _ready(self, live: _Live) -> int:
+        """Return when the service may be written again. Who is a second behind the log gains nothing by writing each
+        record at once, and catches up sooner by writing each service less often."""
+        return live.wrote + max(self._routes.coalesce_ms, live.lag)
+
+    def _book(self, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int, earliest: int = 0) -> None:
         if not live.slice:
-            live.slice = self._slices.book(now)
+            live.slice = max(self._slices.book(now), earliest)
             ctx.timer_service().register_processing_time_timer(live.slice)
 
     def _slice(
@@ -497,9 +502,7 @@ class RouteFold(KeyedCoProcessFunction):
                 return
             if not self._state.pending:
                 return
-            # Who is a second behind the log gains nothing by writing each record at once, and catches up sooner by
-            # writing each service less often.
-            ready = live.wrote + max(self._routes.coalesce_ms, live.lag)
+            ready = self._ready(live)
             if now < ready:
                 self._later(ctx, live, now, ready)
                 return
