@@ -23,7 +23,7 @@ monitoring:  ## what the tests of dashboards/ and the bridge need: a real Promet
 readers: setup  ## what the tests of examples/readers need: nginx with Lua, Go modules
 	@scripts/readers.sh
 
-registries: setup  ## what the tests of the registry client need: etcd, a name server, Go modules
+registries: setup  ## what the tests of the registry client and the contracts need: etcd, a name server, Redis, Go modules
 	@scripts/registries.sh
 
 kubernetes:  ## what the tests of tests/kubernetes need: a control plane and kwok, built once per version

@@ -81,7 +81,7 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     binary = shutil.which("redis-server")
     if binary is None:
-        pytest.skip("Debian's redis-server is not installed")
+        pytest.skip("Debian's redis-server: scripts/registries.sh installs it")
     server = Server(binary, tmp_path_factory.mktemp("redis"))
     server.start()
     yield server

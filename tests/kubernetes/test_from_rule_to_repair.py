@@ -24,7 +24,12 @@ from waypost.topics import REPAIR_ACTIONS, REPAIR_RESULTS, default_topics
 from waypost.wire.repair_decisions import DecisionKind, DecisionRecord, decode_decision
 from waypost.wire.repair_results import RepairResult, decode_result
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(1200),
+    # kafka-python leaves sockets open when it has to close in a hurry.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 WITHIN_S = 400
 """Ten times what it takes when the TaskManagers die on the way."""
