@@ -262,7 +262,7 @@ class RouteFold(KeyedCoProcessFunction):
     def _register(self, service: str, column: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         now = ctx.timer_service().current_processing_time()
         records = _records(column)
-        if len(records) > _AT_ONCE or self._has_more_aside(service) or self._is_of_a_storm(service, records, now):
+        if len(records) > _AT_ONCE or self._has_more_aside(service):
             self._put_aside(service, column.encode(), records, ctx, now)
             return
         readable = yield from self._readable(service, records)
@@ -347,15 +347,6 @@ class RouteFold(KeyedCoProcessFunction):
         live = self._live.get(service)
         return bool(live.aside) if live is not None else bool(list(self._state.journal.get() or ()))
 
-    def _is_of_a_storm(self, service: str, records: list[_Record], now: int) -> bool:
-        """Tell whether the job is behind and the service has just been written. Its table would not be written for a
-        moment anyway, and keeping the record for then takes a tenth of the time: so whatever waits behind a hundred
-        thousand records of others is not held up by what they mean, only by their number."""
-        live = self._live.get(service)
-        if live is None or not records or now - records[-1].stamp.at < _MAX_LAG_MS:
-            return False
-        return now < self._ready(live)
-
     def _put_aside(
         self,
         service: str,
@@ -369,16 +360,11 @@ class RouteFold(KeyedCoProcessFunction):
         _, live = self._turn(service, ctx)
         self._state.journal.add(entry)
         live.aside.extend(content)
-        self._book(live, ctx, now, earliest=self._ready(live))
+        self._book(live, ctx, now)
 
-    def _ready(self, live: _Live) -> int:
-        """Return when the service may be written again. Who is a second behind the log gains nothing by writing each
-        record at once, and catches up sooner by writing each service less often."""
-        return live.wrote + max(self._routes.coalesce_ms, live.lag)
-
-    def _book(self, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int, earliest: int = 0) -> None:
+    def _book(self, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
         if not live.slice:
-            live.slice = max(self._slices.book(now), earliest)
+            live.slice = self._slices.book(now)
             ctx.timer_service().register_processing_time_timer(live.slice)
 
     def _slice(
@@ -502,7 +488,9 @@ class RouteFold(KeyedCoProcessFunction):
                 return
             if not self._state.pending:
                 return
-            ready = self._ready(live)
+            # Who is a second behind the log gains nothing by writing each record at once, and catches up sooner by
+            # writing each service less often.
+            ready = live.wrote + max(self._routes.coalesce_ms, live.lag)
             if now < ready:
                 self._later(ctx, live, now, ready)
                 return
