@@ -49,7 +49,8 @@ submit: setup  ## replace the running job by this tree's code, with its state
 	@$(BIN)/waypost submit
 
 test: setup containers monitoring readers registries kubernetes lint  ## everything: linters, types, layers, then all floors of tests
-	@$(BIN)/python -m pytest -m "" -n $(LANES) --dist loadscope --no-loadscope-reorder --durations=10
+	@$(BIN)/python -m pytest -m compose --durations=10 tests/compose
+	@$(BIN)/python -m pytest -m "not compose" -n $(LANES) --dist loadscope --no-loadscope-reorder --durations=10
 
 test-fast: setup  ## seconds: no Java, no servers
 	@$(BIN)/python -m pytest

@@ -1,8 +1,9 @@
 """Which tests run beside each other in `make test`, where pytest-xdist has two processes.
 
-One process has everything with a JVM or containers: two such clusters at once would starve each other on two cores. The
-other has Kubernetes, whose tests mostly wait, the mutants, and all that is fast. Servers of a session are started once,
-because what shares them stays together: a lane is run by one process, in order.
+One process has everything with a JVM: two such clusters at once would starve each other on two cores. The other has
+Kubernetes, whose tests mostly wait, the mutants, and all that is fast. Servers of a session are started once, because
+what shares them stays together: a lane is run by one process, in order. The containers of tests/compose have the
+machine for themselves, before.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-LANES = {"compose": "clusters", "e2e": "clusters", "flink": "clusters", "kubernetes": "kubernetes"}
+LANES = {"e2e": "clusters", "flink": "clusters", "kubernetes": "kubernetes"}
 """Folders whose tests share a lane, in the order in which lanes begin. Any other file is a lane of its own."""
 
 

@@ -164,6 +164,8 @@ def test_an_unreachable_kafka_is_told_with_what_to_do() -> None:
 
 
 class FailingFuture:
+    is_done = True
+
     def get(self, timeout: float) -> None:
         raise TimeoutError("too late")
 

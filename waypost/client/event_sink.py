@@ -7,6 +7,7 @@ Nothing here makes the route job run; a registration waits on the log until it d
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -87,6 +88,12 @@ def _kafka_producer(**settings: Any) -> Any:
     return KafkaProducer(**settings)
 
 
+class _Sent(NamedTuple):
+    topic: str
+    producer: Any
+    future: Any
+
+
 class KafkaSink:
     """The real one. It connects at the first record, so making one neither blocks nor fails."""
 
@@ -109,24 +116,22 @@ class KafkaSink:
         """Posted records that Kafka did not take; a metric, counted by the producer's own thread."""
 
     def write(self, topic: str, key: bytes, value: bytes) -> None:
-        future = self._send(topic, key, value)
-        try:
-            # The producer's own limit is the same; a little more lets it tell the reason first.
-            future.get(timeout=self._timeout_s + 0.5)
-        except Exception as error:
-            raise self._unavailable(topic, error) from error
+        self.write_all([Record(topic, key, value)])
 
     def write_all(self, records: Sequence[Record]) -> None:
-        futures = [(record.topic, self._send(*record)) for record in records]
+        all_sent = [self._send(record) for record in records]
+        # The producer's own limit is the same; a little more lets it tell the reason first.
         until = time.monotonic() + self._timeout_s + 0.5
-        for topic, future in futures:
+        for sent in all_sent:
             try:
-                future.get(timeout=max(0.0, until - time.monotonic()))
+                sent.future.get(timeout=max(0.0, until - time.monotonic()))
             except Exception as error:
-                raise self._unavailable(topic, error) from error
+                if not sent.future.is_done:
+                    self._give_up(sent.producer)
+                raise self._unavailable(sent.topic, error) from error
 
     def post(self, topic: str, key: bytes, value: bytes) -> None:
-        self._send(topic, key, value).add_errback(self._count_lost)
+        self._send(Record(topic, key, value)).future.add_errback(self._count_lost)
 
     def close(self) -> None:
         with self._lock:
@@ -140,13 +145,30 @@ class KafkaSink:
                 f"Kafka at {self._bootstrap} did not take the last posted records within {self._timeout_s:g} s: {error}"
             ) from error
 
-    def _send(self, topic: str, key: bytes, value: bytes) -> Any:
+    def _send(self, record: Record) -> _Sent:
         try:
-            return self._connected().send(topic, key=key, value=value)
+            producer = self._connected()
+            return _Sent(record.topic, producer, producer.send(record.topic, key=record.key, value=record.value))
         except RegistryUnavailable:
             raise
         except Exception as error:
-            raise self._unavailable(topic, error) from error
+            raise self._unavailable(record.topic, error) from error
+
+    def _give_up(self, producer: Any) -> None:
+        """Let go of a producer that did not even say that a record is late, and make a new one for the next.
+
+        kafka-python 3.0's idempotent producer asks for a new id when a record expires under way. Should the broker not
+        answer that, it asks no more and expires nothing: it is silent for ever, however well the broker is. What it
+        still holds must not be written behind later records, so it is not given the time to.
+        """
+        with self._lock:
+            if self._producer is not producer:
+                return
+            self._producer = None
+        with contextlib.suppress(Exception):
+            producer.close(timeout=0)
+        if (sender := getattr(producer, "_sender", None)) is not None:  # `close` raises before it comes to that
+            sender.force_close()
 
     def _connected(self) -> Any:
         with self._lock:
