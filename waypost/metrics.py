@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 JOB_PREFIX = "flink_taskmanager_job_task_operator_waypost_"
 """How Flink's Prometheus reporter names what an operator counts in the group `waypost`."""
@@ -78,12 +79,13 @@ class Metric:
 _More = tuple[str, ...] | tuple[int, ...]
 
 
-def _job(name: str, kind: Kind, unit: str, where: str, text: str, **more: _More) -> Metric:
-    return Metric(name=name, kind=kind, unit=unit, help=text, origin=Origin.ROUTE_JOB, where=where, **more)  # type: ignore[arg-type]
+def _job(
+    name: str, kind: Kind, unit: str, where: str, text: str, *, origin: Origin = Origin.ROUTE_JOB, **more: _More
+) -> Metric:
+    return Metric(name=name, kind=kind, unit=unit, help=text, origin=origin, where=where, **more)  # type: ignore[arg-type]
 
 
-def _repair(name: str, kind: Kind, unit: str, where: str, text: str, **more: _More) -> Metric:
-    return Metric(name=name, kind=kind, unit=unit, help=text, origin=Origin.REPAIR_JOB, where=where, **more)  # type: ignore[arg-type]
+_repair = partial(_job, origin=Origin.REPAIR_JOB)
 
 
 def _flink(name: str, kind: Kind, unit: str, text: str) -> Metric:
