@@ -29,7 +29,7 @@ from pyflink.common import Row
 from pyflink.datastream import KeyedCoProcessFunction, OutputTag, RuntimeContext
 
 from jobs.operators.audit import Audited, TableAudit
-from jobs.operators.keyed_state import KeyedServiceStore
+from jobs.operators.keyed_state import CurrentKey, KeyedServiceStore
 from jobs.operators.leased_table import LeasedTable
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import dead_letter
@@ -103,6 +103,9 @@ _PURGE_MS = 3_600_000
 _MAX_LAG_MS = 1_000
 """Longest time writes of a service are gathered when the job lags behind the log."""
 
+_AUDITS_SKIPPED = 12
+"""So many audits of a service are left out in a row while there is more to fold than passes at once."""
+
 _AUDIT_JITTER = (0.8, 1.0)
 """Which part of `audit_ms` passes between two audits of a service."""
 
@@ -110,7 +113,7 @@ _WHY: dict[type, str] = {NeedSnapshot: "need-snapshot", NotOpen: "not-open", Fen
 """How refusals are counted."""
 
 _AT_ONCE = 16
-"""Records or leases of a service folded without a break: about a millisecond. More of them at a time are put aside."""
+"""Records or leases of a service folded as they come: about a millisecond. More of them at a time are put aside."""
 
 _MAX_SNAPSHOTS = 3
 """Snapshots tried in one go when somebody else keeps writing the same service."""
@@ -141,6 +144,8 @@ class _Live:
     give_up: int = 0
     settled: int = 0
     next_audit: int = 0
+    skipped: int = 0
+    """Audits that were left out since the last."""
     next_purge: int = 0
     audited: Audited = field(default_factory=Audited)
     lag: int = 0
@@ -148,8 +153,8 @@ class _Live:
     fall behind by its own waiting."""
     aside: deque[_Record | LeaseTransition] = field(default_factory=deque)
     """What waits for a slice; the journal has it, too."""
-    slice: int = 0
-    """When the next slice begins; 0: none is booked."""
+    key: Any = None
+    """The service as Flink's key, while something is aside."""
     isolated_until: int = 0
     """When the next isolation is over; a timer is set. 0: there is none."""
     oldest: int = 0
@@ -212,16 +217,27 @@ class RouteFold(KeyedCoProcessFunction):
             SERVICES,
             SPARED,
         )
+        self._read: Counter[str] = Counter()
+        """What was folded in this turn, by op."""
+        self._keys = CurrentKey(runtime_context)
         self._slices = Slices(self._clock)
+        self._wakes = 0
+        """When the timer for the next slice fires, whose key it has does not matter; 0: there is none."""
         self._table_audit = TableAudit(self._routes.audit_percent, self._stopwatch, self._note_audit)
 
     # -- input -----------------------------------------------------------------------------------------
 
     def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        self._slices.begin_row()
         yield from self._register(value[0], value[1], ctx)
+        self._slices.end_row()
 
     def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
-        service, kind, body = value[0], value[1], bytes(value[2])
+        self._slices.begin_row()
+        yield from self._process(value[0], value[1], bytes(value[2]), ctx)
+        self._slices.end_row()
+
+    def _process(self, service: str, kind: int, body: bytes, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         if kind == REGISTRATIONS:
             yield from self._register(service, body.decode(), ctx)
             return
@@ -234,7 +250,7 @@ class RouteFold(KeyedCoProcessFunction):
         now = ctx.timer_service().current_processing_time()
         if kind == LEASES:
             transitions = decode_transitions(body)
-            if len(transitions) > _AT_ONCE or self._has_more_aside(service):
+            if self._has_to_wait(service, len(transitions)):
                 self._put_aside(service, body, transitions, ctx, now)
                 return
             fold, live = self._turn(service, ctx)
@@ -262,11 +278,17 @@ class RouteFold(KeyedCoProcessFunction):
     def _register(self, service: str, column: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         now = ctx.timer_service().current_processing_time()
         records = _records(column)
-        if len(records) > _AT_ONCE or self._has_more_aside(service):
+        if records and now - records[-1].stamp.at > _MAX_LAG_MS:
+            self._slices.note_backlog()
+        if len(records) > _AT_ONCE:
             self._put_aside(service, column.encode(), records, ctx, now)
             return
         readable = yield from self._readable(service, records)
-        if readable:  # A service is known by what can be read of it.
+        if not readable:  # A service is known by what can be read of it.
+            return
+        if self._has_to_wait(service, len(readable)):
+            self._put_aside(service, column.encode(), [record for _, record in readable], ctx, now)
+        else:
             fold, live = self._turn(service, ctx)
             yield from self._fold(fold, live, readable, now)
             yield from self._conclude(service, fold, live, ctx, now)
@@ -308,6 +330,9 @@ class RouteFold(KeyedCoProcessFunction):
     def _conclude(
         self, service: str, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int
     ) -> Iterator[Any]:
+        for op, n in self._read.items():  # Each call of Java may have to wait for other threads of Python.
+            self._meters.count(REGISTRATIONS_READ, op, n)
+        self._read.clear()
         live.lag = max(0, min(now - self._state.header.event_time, _MAX_LAG_MS))
         yield from self._publish(service, fold, ctx, now)
 
@@ -325,10 +350,8 @@ class RouteFold(KeyedCoProcessFunction):
     def _fold(
         self, fold: ServiceFold, live: _Live, events: list[tuple[RegistrationEvent, _Record]], now: int
     ) -> Iterator[Any]:
-        read = Counter(event.op.value if isinstance(event, InstanceEvent) else "set" for event, _ in events)
-        for op, n in read.items():
-            self._meters.count(REGISTRATIONS_READ, op, n)
         for event, record in events:
+            self._read[event.op.value if isinstance(event, InstanceEvent) else "set"] += 1
             at, partition, offset = event.stamp
             recent = now - at < _ANSWER_MS
             verdict = fold.apply(event, Cause(self._registry, partition, offset), answer=recent)
@@ -341,9 +364,14 @@ class RouteFold(KeyedCoProcessFunction):
         for transition in transitions:
             fold.apply(transition, self._cause(transition))
 
-    def _has_more_aside(self, service: str) -> bool:
-        """Tell whether something about the service waits, which what comes later must not overtake: of an instance that
-        is not registered yet there is nothing to update, and a table's position covers all leases until then."""
+    def _has_to_wait(self, service: str, count: int) -> bool:
+        """Tell whether so many records or leases of a service are put aside.
+
+        That is also so when something about the service waits, which what comes later must not overtake: of an instance
+        that is not registered yet there is nothing to update, and a table's position covers all leases until then.
+        """
+        if count > _AT_ONCE or not self._slices.has_room():
+            return True
         live = self._live.get(service)
         return bool(live.aside) if live is not None else bool(list(self._state.journal.get() or ()))
 
@@ -360,32 +388,48 @@ class RouteFold(KeyedCoProcessFunction):
         _, live = self._turn(service, ctx)
         self._state.journal.add(entry)
         live.aside.extend(content)
-        self._book(live, ctx, now)
+        self._await_slice(service, live, len(content), ctx, now)
 
-    def _book(self, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
-        if not live.slice:
-            live.slice = self._slices.book(now)
-            ctx.timer_service().register_processing_time_timer(live.slice)
+    def _await_slice(
+        self, service: str, live: _Live, count: int, ctx: KeyedCoProcessFunction.Context, now: int
+    ) -> None:
+        """Have a slice folded for the service, of which so many more records were put aside."""
+        if live.key is None:
+            live.key = self._keys.get()
+        self._slices.add(service, count)
+        self._wake(ctx, now + 1)
 
-    def _slice(
-        self, service: str, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int
-    ) -> Iterator[Any]:
-        """Fold some of what was put aside, and write it."""
-        live.slice = 0
-        if not self._slices.begin():
-            self._book(live, ctx, now)
+    def _wake(self, ctx: KeyedCoProcessFunction.Context, at: int) -> None:
+        if not self._wakes:
+            self._wakes = at
+            ctx.timer_service().register_processing_time_timer(at)
+
+    def _slice(self, ctx: KeyedCoProcessFunction.Context, now: int) -> Iterator[Any]:
+        """Fold some of what was put aside by the service whose turn it is, and write it."""
+        wait_ms = self._slices.wait_ms()
+        if wait_ms:
+            self._wake(ctx, now + wait_ms)
             return
+        service = self._slices.begin()
+        self._keys.turn_to(self._live[service].key)
+        fold, live = self._turn(service, ctx)
+        waited = len(live.aside)
         while live.aside and not self._slices.is_over():
             some = [live.aside.popleft() for _ in range(min(_AT_ONCE, len(live.aside)))]
             records = [item for item in some if isinstance(item, _Record)]
             yield from self._fold(fold, live, (yield from self._readable(service, records)), now)
             self._fold_leases(fold, [item for item in some if isinstance(item, LeaseTransition)])
+        folded = waited - len(live.aside)
         if live.aside:
-            self._book(live, ctx, now)
+            self._slices.add(service, 0)
         else:
             self._state.journal.clear()
+            live.key = None
         yield from self._conclude(service, fold, live, ctx, now)
-        self._slices.end()
+        self._save(service)
+        self._slices.end(folded)
+        if self._slices:
+            self._wake(ctx, max(now, ctx.timer_service().current_processing_time()) + 1)
 
     def _refuse(self, record: _Record, why: DecodeError, topic: str = "") -> tuple[OutputTag, Row]:
         self._meters.count(DEAD_LETTERS, why.reason)
@@ -415,21 +459,26 @@ class RouteFold(KeyedCoProcessFunction):
         now = max(timestamp, ctx.timer_service().current_processing_time())
         if live.timer <= timestamp:
             live.timer = 0
-        if live.slice and live.slice <= now:
-            yield from self._slice(service, fold, live, ctx, now)
         if now >= live.next_audit:
             # Never quite the same, so that services that came together do not stay together.
             live.next_audit = now + int(self._routes.audit_ms * random.uniform(*_AUDIT_JITTER))
-            live.leased.read_on()
             ctx.timer_service().register_processing_time_timer(live.next_audit)
             self._look(ctx, now)
-            self._table_audit.begin(live.audited, now)
+            if self._slices and live.skipped < _AUDITS_SKIPPED:
+                live.skipped += 1
+            else:
+                live.skipped = 0
+                live.leased.read_on()
+                self._table_audit.begin(live.audited, now)
             if now >= live.next_purge:
                 live.next_purge = now + _PURGE_MS
                 fold.purge(self._state.header.event_time)
         self._audit(fold, live, ctx, now)
         yield from self._publish(service, fold, ctx, now)
         self._save(service)
+        if self._wakes and self._wakes <= now:
+            self._wakes = 0
+            yield from self._slice(ctx, now)
 
     def _save(self, service: str) -> None:
         if bool(self._state.pending) != (service in self._dirty):
@@ -452,6 +501,8 @@ class RouteFold(KeyedCoProcessFunction):
             live = self._live[service] = _Live(
                 now - max(self._routes.coalesce_ms, _MAX_LAG_MS), LeasedTable(fold.leased_routes())
             )
+            if not self._state.header.revision:
+                live.leased.read_on()  # Nothing was published yet, so nothing takes long.
             # Spread over the period, so that many services do not ask at the same moment.
             live.next_audit = now + 1 + hash(service) % self._routes.audit_ms
             live.next_purge = now + 1 + hash(service) % _PURGE_MS
@@ -460,7 +511,7 @@ class RouteFold(KeyedCoProcessFunction):
             for entry in self._state.journal.get() or ():
                 live.aside.extend(_journaled(bytes(entry)))
             if live.aside:
-                self._book(live, ctx, now)
+                self._await_slice(service, live, len(live.aside), ctx, now)
         return live
 
     # -- output ----------------------------------------------------------------------------------------
@@ -482,7 +533,9 @@ class RouteFold(KeyedCoProcessFunction):
             if live.epoch != self._opened.epoch:
                 live.in_sync, live.epoch = False, self._opened.epoch
                 live.audited.stored = None
-            if not live.in_sync and (live.aside or not self._compare(fold, live, now)):
+            if not live.in_sync and live.aside:
+                return  # A slice of its own comes back to it.
+            if not live.in_sync and not self._compare(fold, live, now):
                 live.not_before = now + self._routes.settle_ms
                 self._later(ctx, live, now, live.not_before)
                 return

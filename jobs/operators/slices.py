@@ -1,50 +1,124 @@
-"""When a service with much to fold gets its next turn, so that the others do not wait for it.
+"""Whose turn it is to be folded, when more has come than passes at once.
 
-Flink hands over rows in their order and calls timers in theirs; between two timers that are due it hands over one row.
-Whoever folded a storm as it comes would hold up, for as long as the storm takes, an explicit change of a service that
-has nothing to do with it. So what comes in bulk is put aside by its service, and folded in slices by timer, which take
-half of the time: after each, rows have as long as it took.
+Flink hands over rows in their order. Whoever folded a storm as it comes would hold up, for as long as the storm takes,
+an explicit change of a service that has nothing to do with it. So rows are folded as they come only while that leaves
+half of the time free, and none that carries much. Anything else is put aside by its service, which is cheap, and folded
+in slices, one service at a time.
+
+Whose slice is next is decided by fair queueing (Demers, Keshav and Shenker, 1989): by the *round* in which a service
+would be through, were all that wait folded in turns, a record each. One with little to fold is through in an early
+round, so it goes before a thousand others that wait longer and want more. Who always wants more takes turns.
 """
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections.abc import Callable
 
 SLICE_MS = 10
 """How long a slice folds before it lets others go on. Writing what it folded comes on top."""
 
-_MEMORY = 0.2
-"""Weight of the newest slice in the mean that the spacing follows."""
+_SHARE = 0.5
+"""Which part of the time rows may take that are folded as they come."""
+
+_FIRST = 4
+"""While the job is behind, rows have so many times as long as a slice took. What is read takes its turn; what is not
+waits for everything before it."""
+
+_BEHIND_MS = 100
+"""How long a row that came late is taken as a sign that more are on their way."""
 
 
 class Slices:
-    """The slices of one subtask, all services together. `clock` is in seconds."""
+    """What waits in one subtask, all services together. `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._last = 0.0
-        self._mean_ms = float(SLICE_MS)
-        self._began = 0.0
-        self._free_at = 0.0
+        self._queue: list[tuple[float, int, str]] = []
+        """A heap: the round in which a service is through, and the order in which they came."""
+        self._waiting: set[str] = set()
+        self._through: dict[str, float] = {}
+        """In which round each service is through with all it ever put aside, since the queue was empty."""
+        self._round = 0.0
+        self._came = 0
+        self._began = self._ended = self._noted = self._row = clock()
+        self._behind_until = 0.0
+        self._spent_on_rows = 0.0
+        """Since the last slice."""
+        self._owed = 0.0
+        """How long rows have taken beyond their share of the time."""
 
-    def book(self, now: int) -> int:
-        """Return when a slice may begin, on the clock of `now` (ms): after all that were booked before."""
-        after = self._last + 2 * self._mean_ms
-        self._last = after if now < after < now + 3_600_000 else now + 1.0  # or the clock was set back
-        return int(self._last) + 1
+    def __bool__(self) -> bool:
+        """Whether a service waits."""
+        return bool(self._queue)
 
-    def begin(self) -> bool:
-        """Begin a slice, or tell that it has to be booked again: it is late, and the one before is hardly over."""
+    # -- rows ------------------------------------------------------------------------------------------
+
+    def has_room(self) -> bool:
+        """Tell whether a row may be folded as it comes."""
+        self._pay(self._clock())
+        return self._owed < SLICE_MS / 1000
+
+    def begin_row(self) -> None:
+        """Note that a row has come."""
+        self._row = self._clock()
+        self._pay(self._row)
+
+    def note_backlog(self) -> None:
+        """Note that this row comes late, because there are many."""
+        self._behind_until = self._clock() + _BEHIND_MS / 1000
+
+    def end_row(self) -> None:
+        """Note that what the row asked for is done."""
+        now = self._noted = self._clock()
+        spent = now - self._row
+        self._spent_on_rows += spent
+        # Not more, so that a storm that is over holds up nobody.
+        self._owed = min(self._owed + spent * (1 - _SHARE), 2 * SLICE_MS / 1000)
+
+    def _pay(self, now: float) -> None:
+        self._owed = max(0.0, self._owed - max(0.0, now - self._noted) * _SHARE)
+        self._noted = now
+
+    # -- slices ----------------------------------------------------------------------------------------
+
+    def add(self, service: str, records: int) -> None:
+        """Queue a service that has put so many more records aside."""
+        through = self._through[service] = max(self._round, self._through.get(service, 0.0)) + records
+        if service not in self._waiting:
+            self._waiting.add(service)
+            self._came += 1
+            heapq.heappush(self._queue, (through, self._came, service))
+
+    def wait_ms(self) -> int:
+        """Return how long the next slice leaves the time to rows; 0: it may begin.
+
+        After a slice rows have as long as it took, unless there are none; while the job is behind, several times that.
+        """
+        now = self._clock()
+        since, took, is_behind = now - self._ended, self._ended - self._began, now < self._behind_until
+        left = took * (_FIRST if is_behind else 1) - since
+        if left <= 0 or (not is_behind and self._spent_on_rows < since * _SHARE):
+            return 0
+        return int(left * 1000) + 1
+
+    def begin(self) -> str:
+        """Begin a slice, and return whose it is. There must be one that waits."""
         self._began = self._clock()
-        return self._began >= self._free_at
+        _, _, service = heapq.heappop(self._queue)
+        self._waiting.remove(service)
+        return service
 
     def is_over(self) -> bool:
         return self._clock() >= self._began + SLICE_MS / 1000
 
-    def end(self) -> None:
-        """Note what the slice took, with all that it caused."""
-        now = self._clock()
-        spent = now - self._began
-        self._free_at = now + spent
-        self._mean_ms += _MEMORY * (max(1.0, spent * 1000) - self._mean_ms)
+    def end(self, records: int) -> None:
+        """Note that the slice is over with all that it caused, and how many records it has folded."""
+        self._ended = self._noted = self._clock()
+        self._spent_on_rows = 0.0
+        if self._queue:
+            self._round += records / (len(self._queue) + 1)
+        else:
+            self._through.clear()
+            self._round = 0.0

@@ -145,6 +145,10 @@ class FakeRuntimeContext:
     def get_metrics_group(self) -> FakeMetrics:
         return FakeMetrics(self._task.metrics)
 
+    def get_keyed_state_backend(self) -> SimpleNamespace:
+        java = SimpleNamespace(getCurrentKey=lambda: self._task.key, setCurrentKey=self._task.turn_to)
+        return SimpleNamespace(_keyed_state_backend=java)
+
     def get_state(self, descriptor: ValueStateDescriptor) -> _Value:
         return _Value(_name(descriptor), self._task)
 
@@ -228,6 +232,9 @@ class Subtask:
                 self.rows.append(row)
 
     # -- what the operator calls -----------------------------------------------------------------------
+
+    def turn_to(self, key: str) -> None:
+        self.key = key
 
     def timer_service(self) -> Subtask:
         return self

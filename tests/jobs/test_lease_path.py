@@ -12,7 +12,7 @@ import pytest
 from pyflink.common import Row
 
 from jobs.operators.gate import LapseGate
-from jobs.operators.leases import LeaseFold
+from jobs.operators.leases import _PER_TICK, _TURNS, LeaseFold
 from schemas.flink_types import DECIDED, LEASES
 from tests.jobs.fakes import Checkpoint, Clock, Subtask
 from tests.jobs.world import JOB, REGISTRY
@@ -24,6 +24,7 @@ from waypost.model.fencing import WriterId
 from waypost.model.health_window import WindowPlan
 from waypost.model.shards import shard_of
 from waypost.settings import Leases
+from waypost.wire import fold_state
 from waypost.wire.glue import ENTRY, encode_entry
 from waypost.wire.registry import encode_registration
 from waypost.wire.transitions import decode_transitions
@@ -176,3 +177,39 @@ def test_a_gate_without_state_says_nothing_of_the_lapses_of_all_times() -> None:
         path.take(row)
 
     assert path.decided == []
+
+
+@pytest.mark.parametrize("crash", [0, 3, 9])
+def test_a_storm_of_registrations_is_folded_by_a_few_shards_in_each_tick(crash: int) -> None:
+    """Each is saved as often as it folds some; nobody is forgotten, whenever it crashes, and an ordinary registration
+    does not wait."""
+    shards, tick_ms, state = 16, 1000, Checkpoint()
+    fold = LeaseFold(REGISTRY, shards, WindowPlan(size_ms=60_000, buckets=2, tick_ms=tick_ms))
+    task = Task(fold, state)
+    each = 3 * _PER_TICK // shards
+    for shard in range(1, shards):
+        told = [encode_registration(registered(0, f"p-{shard}-{n}")).decode() for n in range(each)]
+        column = ENTRY.join(encode_entry("any", at(0, offset=n), text) for n, text in enumerate(told))
+        list(task.take(str(shard), Row(shard, 0, column)))
+    one = encode_entry("any", at(0), encode_registration(registered(0, "p-0")).decode())
+    list(task.take("0", Row(0, 0, one)))
+
+    saved = dict.fromkeys(range(shards), 0)
+    for number in range(1, 3 * _TURNS):
+        if number == crash:
+            state = state.copy()
+            task = Task(LeaseFold(REGISTRY, shards, WindowPlan(size_ms=60_000, buckets=2, tick_ms=tick_ms)), state)
+        for shard in range(shards):
+            before = state.values.get(("directory", str(shard)))
+            list(task.take(str(shard), Row(shard, T0 + number * tick_ms, None)))
+            saved[shard] += state.values.get(("directory", str(shard))) != before
+        assert _known(state, 0, shards) == 1
+    assert all(_known(state, shard, shards) == each for shard in range(1, shards))
+    assert max(saved.values()) <= 2
+    assert not any(state.lists.values())
+
+
+def _known(state: Checkpoint, shard: int, shards: int) -> int:
+    """Return how many leases the state of a shard has."""
+    directory, beats, unknown = (state.values.get((n, str(shard))) for n in ("directory", "last-beats", "unknown"))
+    return len(fold_state.decode_shard(directory, beats, unknown, shards).leases)

@@ -19,8 +19,9 @@ from tests.jobs.world import HEARTBEAT, JOB, OTHER_JOB, REGISTRY, A, B, C, D, Wo
 from tests.model.events import SECOND, T0, a_fact, a_set, deregistered, registered
 from waypost.errors import FencedError
 from waypost.model.events import InstanceEvent, LeaseFact
+from waypost.model.fencing import Outcome
 from waypost.model.names import ServiceKey
-from waypost.model.route_table import ChangeOp, format_digest
+from waypost.model.route_table import ChangeOp, Publication, format_digest
 from waypost.model.stamp import Stamp
 from waypost.wire.dead_letter import decode_dead_letter
 from waypost.wire.glue import ENTRY, encode_entry
@@ -939,6 +940,74 @@ def test_what_comes_in_bulk_is_folded_in_slices_and_holds_up_nobody(world: World
     task.run_for(10 * SECOND)
     assert all(len(world.table(service)) == 300 for service in (A, C, D))
     assert not any(task.state.lists.values())
+
+
+def test_few_records_in_bulk_are_folded_before_many_that_wait_longer(world: World) -> None:
+    task = world.start()
+    storm = [ServiceKey("default", f"storm-{n}") for n in range(100)]
+    for service in storm:
+        task.process(bulk(world, service, 300))
+    task.run_for(5)
+
+    task.process(bulk(world, B, 20))
+    task.run_for(2)
+
+    assert len(world.table(B)) == 20
+    assert sum(bool(world.table(service)) for service in storm) < 10
+    task.run_for(10 * SECOND)
+    assert all(len(world.table(service)) == 300 for service in storm)
+
+
+def slow_down(world: World, monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
+    """Let each publication take so long."""
+    publish = world.store.publish
+
+    def slow(what: Publication, epoch: int, now_ms: int) -> Outcome:
+        world.clock.pass_time(ms)
+        return publish(what, epoch, now_ms)
+
+    monkeypatch.setattr(world.store, "publish", slow)
+
+
+def test_rows_that_take_all_the_time_are_put_aside_and_written_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = world.start()
+    slow_down(world, monkeypatch, 4)
+    services = [ServiceKey("default", f"s-{n}") for n in range(100)]
+    for number in range(10):
+        for service in services:
+            world.register(task, service, f"p-{number}")
+
+    at_once = sum(bool(world.table(service)) for service in services)
+    assert 1 <= at_once <= 10
+    world.register(task, B, "broken")
+    task.process(Row("default/unknown", encode_entry("k", world.stamp(), '{"service":"unknown","instance":"x"}')))
+    assert "default/unknown" not in {key for _, key in task.state.timers}, "nothing is kept of whom no record is about"
+    task.run_for(10 * SECOND)
+    assert all(len(world.table(service)) == 10 for service in services)
+    assert all(len(world.store.written_of(service)) <= 3 for service in services)
+    assert not any(task.state.lists.values())
+
+
+def test_tables_are_not_compared_with_the_store_while_much_waits(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = world.start()
+    world.register(task)
+    task.run_for(2 * world.routes.audit_ms)
+    before = world.store.calls["part"]
+    assert before
+    slow_down(world, monkeypatch, 100)
+    storm = [ServiceKey("default", f"storm-{n}") for n in range(200)]
+    for service in storm:
+        task.process(bulk(world, service, 30))
+
+    task.run_for(3 * world.routes.audit_ms)
+
+    assert 0 < sum(bool(world.table(service)) for service in storm) < len(storm)
+    assert world.store.calls["part"] == before
+    task.run_for(6 * world.routes.audit_ms)
+    assert all(world.table(service) for service in storm)
+    assert world.store.calls["part"] > before + len(storm)
 
 
 def fleet(world: World, task: Subtask, service: ServiceKey) -> list[InstanceEvent]:

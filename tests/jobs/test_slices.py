@@ -1,68 +1,178 @@
-"""Slices take half of the time, whatever they cost, and come one after the other."""
+"""Slices leave room for rows, and a service with little to fold does not wait for those with much."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+import pytest
 
 from jobs.operators.slices import SLICE_MS, Slices
 
 
 class Machine:
-    """A clock, and slices that take time."""
+    """A clock, and rows and slices that take time."""
 
     def __init__(self) -> None:
         self.seconds = 100.0
         self.slices = Slices(lambda: self.seconds)
 
-    def run(self, cost_ms: float) -> bool:
-        if not self.slices.begin():
-            return False
-        self.seconds += cost_ms / 1000
-        self.slices.end()
-        return True
+    def pass_ms(self, ms: float) -> None:
+        self.seconds += ms / 1000
+
+    def row(self, ms: float, *, late: bool = False) -> None:
+        self.slices.begin_row()
+        if late:
+            self.slices.note_backlog()
+        self.pass_ms(ms)
+        self.slices.end_row()
+
+    def slice(self, ms: float = SLICE_MS, records: int = 1, more: int = 0) -> str:
+        """Fold some of whose turn it is; `more` says that some of it is left, and how many came since."""
+        assert self.slices
+        service = self.slices.begin()
+        self.pass_ms(ms)
+        if more:
+            self.slices.add(service, more)
+        self.slices.end(records)
+        return service
 
 
-def test_a_slice_is_over_after_its_time() -> None:
-    machine = Machine()
-    assert machine.slices.begin()
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+def test_a_slice_is_over_after_its_time(machine: Machine) -> None:
+    machine.slices.add("a", 1)
+    machine.slices.begin()
     assert not machine.slices.is_over()
 
-    machine.seconds += SLICE_MS / 1000
+    machine.pass_ms(SLICE_MS)
 
     assert machine.slices.is_over()
 
 
-def test_after_a_slice_others_have_as_long_as_it_took() -> None:
-    machine = Machine()
-    machine.run(30)
-
-    machine.seconds += 0.029
-    assert not machine.run(30)
-    machine.seconds += 0.002
-    assert machine.run(30)
+# -- rows -------------------------------------------------------------------------------------------------
 
 
-def test_slices_are_booked_one_after_the_other_and_at_first_at_once() -> None:
-    slices = Slices(lambda: 0.0)
-
-    booked = [slices.book(1_000) for _ in range(50)]
-
-    assert 1_000 < booked[0] <= 1_002
-    assert all(2 * SLICE_MS - 1 <= later - earlier <= 2 * SLICE_MS + 1 for earlier, later in pairwise(booked))
+def test_rows_that_take_less_than_half_of_the_time_are_folded_as_they_come(machine: Machine) -> None:
+    for _ in range(1_000):
+        assert machine.slices.has_room()
+        machine.row(4)
+        machine.pass_ms(5)
 
 
-def test_costly_slices_are_booked_further_apart() -> None:
-    machine = Machine()
-    for _ in range(30):
-        assert machine.run(50)
-        machine.seconds += 0.06
-    booked = [machine.slices.book(1_000) for _ in range(10)]
+def test_rows_that_take_more_are_put_aside_after_a_moment_and_not_for_long(machine: Machine) -> None:
+    folded = 0
+    while machine.slices.has_room():
+        machine.row(1)
+        folded += 1
+    assert SLICE_MS <= folded <= 3 * SLICE_MS
 
-    assert all(95 <= later - earlier <= 105 for earlier, later in pairwise(booked))
+    for _ in range(10_000):
+        machine.row(1)
+    assert not machine.slices.has_room()
+    machine.pass_ms(3 * SLICE_MS)
+    assert machine.slices.has_room(), "a storm that is over holds up nobody"
 
 
-def test_a_clock_that_is_set_back_does_not_postpone_slices() -> None:
-    slices = Slices(lambda: 0.0)
-    slices.book(10_000_000_000)
+def test_after_a_slice_rows_have_as_long_as_it_took(machine: Machine) -> None:
+    machine.slices.add("a", 100)
+    machine.slice(30, more=1)
 
-    assert slices.book(1_000) <= 1_002
+    machine.row(1)
+    assert 29 <= machine.slices.wait_ms() <= 30
+    machine.row(28)
+    assert 0 < machine.slices.wait_ms() <= 2
+    machine.row(2)
+    assert machine.slices.wait_ms() == 0
+
+
+def test_a_slice_waits_for_no_rows_when_there_are_none(machine: Machine) -> None:
+    machine.slices.add("a", 100)
+    machine.slice(30, more=1)
+
+    machine.pass_ms(1)
+
+    assert machine.slices.wait_ms() == 0
+
+
+def test_while_the_job_is_behind_rows_have_several_times_as_long(machine: Machine) -> None:
+    machine.slices.add("a", 100)
+    machine.slice(30, more=1)
+
+    machine.row(1, late=True)
+    machine.pass_ms(60)  # more are on their way
+    assert 59 <= machine.slices.wait_ms() <= 60
+    machine.pass_ms(60)
+    assert machine.slices.wait_ms() == 0
+
+
+def test_late_rows_that_are_over_hold_up_nobody(machine: Machine) -> None:
+    machine.slices.add("a", 100)
+    machine.slice(500, more=1)
+    machine.row(1, late=True)
+
+    machine.pass_ms(120)
+
+    assert machine.slices.wait_ms() == 0
+
+
+# -- turns ------------------------------------------------------------------------------------------------
+
+
+def test_who_has_little_to_fold_goes_before_those_that_wait_longer(machine: Machine) -> None:
+    for number in range(1_000):
+        machine.slices.add(f"storm-{number}", 100)
+    for _ in range(50):
+        assert machine.slice(records=80, more=0).startswith("storm-")
+
+    machine.slices.add("other", 5)
+
+    assert machine.slice(records=5) == "other"
+
+
+def test_who_always_has_little_more_goes_before_those_with_much_again_and_again(machine: Machine) -> None:
+    for number in range(100):
+        machine.slices.add(f"storm-{number}", 1_000)
+    for _ in range(100):
+        machine.slices.add("other", 1)
+        assert machine.slice() == "other"
+        machine.slice(records=100, more=1)
+
+
+def test_who_always_wants_more_takes_turns(machine: Machine) -> None:
+    for service in ("a", "b", "c"):
+        machine.slices.add(service, 10)
+
+    turns = [machine.slice(records=10, more=10) for _ in range(300)]
+
+    for service in ("a", "b", "c"):
+        assert turns.count(service) == 100
+
+
+def test_everybody_has_a_turn(machine: Machine) -> None:
+    machine.slices.add("large", 10_000)
+
+    turns = []
+    while "large" not in turns:
+        machine.slices.add(f"small-{len(turns)}", 10)
+        turns.append(machine.slice(records=10))
+
+    assert len(turns) < 2_100
+
+
+def test_what_waits_is_over_when_all_had_their_turn(machine: Machine) -> None:
+    for service in ("a", "b", "a"):
+        machine.slices.add(service, 1)
+
+    assert [machine.slice(), machine.slice()] == ["a", "b"]
+    assert not machine.slices
+
+
+def test_who_had_much_folded_in_an_earlier_storm_is_like_others_in_the_next(machine: Machine) -> None:
+    machine.slices.add("a", 100_000)
+    machine.slice(records=100_000)
+
+    machine.slices.add("a", 10)
+    machine.slices.add("b", 20)
+
+    assert [machine.slice(), machine.slice()] == ["a", "b"]

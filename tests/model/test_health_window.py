@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.model.events import LAW, T0, a_beat, checked, deregistered, registered
+from tests.model.events import LAW, OTHER, T0, a_beat, checked, deregistered, registered
 from waypost.model.beats import Beat
 from waypost.model.health_window import (
     MAX_LAG_MS,
@@ -170,6 +170,24 @@ def test_a_tally_that_was_taken_begins_anew() -> None:
 
 def ended(shard: LeaseShard, end: int = END) -> dict[str, dict[str, Tally]]:
     return shard.end_windows({0}, PLAN, end).get(0, {})
+
+
+def test_windows_follow_who_comes_and_goes() -> None:
+    shard = LeaseShard()
+    shard.register(registered(0, "p-1"))
+    shard.register(registered(0, "p-2"))
+    assert ended(shard) == {}, "they are younger than the window"
+
+    shard.register(deregistered(1, "p-1"))
+    shard.register(registered(1, "p-3"))
+    shard.register(registered(1, "p-1", service=OTHER))
+    assert ended(shard, T0 + 120_000).keys() == {"default/payments", str(OTHER)}
+    shard.register(registered(130, "p-1"))
+    found = ended(shard, T0 + 300_000)
+
+    assert found.keys() == {"default/payments", str(OTHER)}
+    assert found["default/payments"].keys() == {"p-1", "p-2", "p-3"}
+    assert found[str(OTHER)].keys() == {"p-1"}
 
 
 def test_a_window_ends_once() -> None:

@@ -64,6 +64,8 @@ class Lease:
     encoded every tick, and most of its leases are as before."""
     slot: int = field(default=0, compare=False, repr=False)
     """Where `LeaseShard.tallies` counts its beats."""
+    is_gone: bool = field(default=False, compare=False, repr=False)
+    """Whether its instance was deregistered."""
 
     @property
     def deadline(self) -> int:
@@ -143,9 +145,13 @@ class LeaseShard:
     tallies: ShardTallies = field(default_factory=ShardTallies, compare=False, repr=False)
     """What beats said since the windows of their services began."""
     listed: list[Lease] | None = field(default=None, compare=False, repr=False)
-    """All leases in directory order, and (`by_bucket`) those of each bucket of services: made when they are needed
-    after a lease was added or removed. Every tick writes down the last beats of all."""
+    """All leases in directory order: made when it is needed after a lease was added or removed. Every tick writes down
+    the last beats of all."""
     by_bucket: dict[int, list[tuple[str, Lease]]] | None = field(default=None, compare=False, repr=False)
+    """The leases of each bucket of services, and some that were removed: those leave when a window of theirs ends. In a
+    storm of registrations each tick has new ones, and none can afford to go through all."""
+    unsorted: list[tuple[str, Lease]] = field(default_factory=list, compare=False, repr=False)
+    """Leases that are in no bucket yet."""
 
     def register(self, event: InstanceEvent) -> bool:
         """Fold one registration event and tell whether the directory changed. Order does not matter."""
@@ -200,7 +206,8 @@ class LeaseShard:
         if lease is None:
             lease = Lease(service, generation, lease_ms, slot=self.tallies.new_slot())
             self.leases.setdefault(instance, []).append(lease)
-            self.listed = self.by_bucket = None
+            self.unsorted.append((instance, lease))
+            self.listed = None
             self._count(service, 1)
         elif generation <= lease.generation:
             return False
@@ -231,7 +238,8 @@ class LeaseShard:
                 self.settled.append(Target(service, instance))
             else:
                 self._count(service, -1)
-            self.listed = self.by_bucket = None
+            self.listed = None
+            lease.is_gone = True
             self.leases[instance].remove(lease)
             if not self.leases[instance]:
                 del self.leases[instance]
@@ -357,13 +365,15 @@ class LeaseShard:
         """
         if self.by_bucket is None:
             self.by_bucket = {}
-            for instance, leases in self.leases.items():
-                for lease in leases:
-                    self.by_bucket.setdefault(plan.bucket(lease.service), []).append((instance, lease))
+            self.unsorted = [(instance, lease) for instance, leases in self.leases.items() for lease in leases]
+        for instance, lease in self.unsorted:
+            self.by_bucket.setdefault(plan.bucket(lease.service), []).append((instance, lease))
+        self.unsorted.clear()
         partials: dict[int, dict[str, dict[str, Tally]]] = {}
         for bucket in due:
             services: dict[str, dict[str, Tally]] = {}
-            for instance, lease in self.by_bucket.get(bucket, ()):
+            here = self.by_bucket[bucket] = [entry for entry in self.by_bucket.get(bucket, ()) if not entry[1].is_gone]
+            for instance, lease in here:
                 tally = self.tallies.take(lease.slot, failing=lease.health is Health.FAIL)
                 if tally.beats or (not lease.lapsed and lease.generation.at < end - plan.size_ms):
                     services.setdefault(str(lease.service), {})[instance] = tally
