@@ -21,7 +21,7 @@ import logging
 import random
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -75,7 +75,7 @@ from waypost.model.service_state import Position
 from waypost.model.stamp import Cause, Stamp
 from waypost.settings import Routes
 from waypost.wire.endpoint import JsonRenderer
-from waypost.wire.glue import FIELD, read_entries
+from waypost.wire.glue import ENTRY, FIELD, read_entries
 from waypost.wire.health_window import decode_window
 from waypost.wire.isolation import decode_isolation
 from waypost.wire.registry import RegistrationEvent, decode_registration
@@ -151,14 +151,20 @@ class _Live:
     lag: int = 0
     """How far behind the log the newest record was when it was read. Not how old it is now: a change that waits would
     fall behind by its own waiting."""
-    aside: deque[_Record | LeaseTransition] = field(default_factory=deque)
-    """What waits for a slice; the journal has it, too."""
+    aside: deque[bytes] = field(default_factory=deque)
+    """What waits for a slice, as the journal has it."""
+    begun: deque[_Record | LeaseTransition] = field(default_factory=deque)
+    """What is left of an entry that the last slice did not finish."""
     key: Any = None
     """The service as Flink's key, while something is aside."""
     isolated_until: int = 0
     """When the next isolation is over; a timer is set. 0: there is none."""
     oldest: int = 0
     """Append time of the oldest registration record that is not published yet."""
+
+    @property
+    def has_aside(self) -> bool:
+        return bool(self.aside or self.begun)
 
 
 class RouteFold(KeyedCoProcessFunction):
@@ -251,7 +257,7 @@ class RouteFold(KeyedCoProcessFunction):
         if kind == LEASES:
             transitions = decode_transitions(body)
             if self._has_to_wait(service, len(transitions)):
-                self._put_aside(service, body, transitions, ctx, now)
+                self._put_aside(service, body, len(transitions), ctx, now)
                 return
             fold, live = self._turn(service, ctx)
             self._fold_leases(fold, transitions)
@@ -277,18 +283,20 @@ class RouteFold(KeyedCoProcessFunction):
 
     def _register(self, service: str, column: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         now = ctx.timer_service().current_processing_time()
-        records = _records(column)
-        if records and now - records[-1].stamp.at > _MAX_LAG_MS:
+        _, stamp, _ = next(read_entries(column))
+        if now - stamp.at > _MAX_LAG_MS:
             self._slices.note_backlog()
-        if len(records) > _AT_ONCE:
-            self._put_aside(service, column.encode(), records, ctx, now)
+        count = column.count(ENTRY) + 1
+        has_to_wait = self._has_to_wait(service, count)
+        if has_to_wait and (count > _AT_ONCE or service in self._live):
+            self._put_aside(service, column.encode(), count, ctx, now)
             return
-        readable = yield from self._readable(service, records)
-        if not readable:  # A service is known by what can be read of it.
+        readable, refusals = self._readable(service, _records(column))
+        if readable and has_to_wait:
+            self._put_aside(service, column.encode(), count, ctx, now)
             return
-        if self._has_to_wait(service, len(readable)):
-            self._put_aside(service, column.encode(), [record for _, record in readable], ctx, now)
-        else:
+        yield from refusals
+        if readable:  # A service is known by what can be read of it.
             fold, live = self._turn(service, ctx)
             yield from self._fold(fold, live, readable, now)
             yield from self._conclude(service, fold, live, ctx, now)
@@ -338,14 +346,15 @@ class RouteFold(KeyedCoProcessFunction):
 
     def _readable(
         self, service: str, records: list[_Record]
-    ) -> Generator[Any, None, list[tuple[RegistrationEvent, _Record]]]:
-        events = []
+    ) -> tuple[list[tuple[RegistrationEvent, _Record]], Iterator[Any]]:
+        """Return what can be read, and the dead letters of the rest; they count when they are taken."""
+        events, refused = [], []
         for record in records:
             try:
                 events.append((_decode(record, service), record))
             except DecodeError as error:
-                yield self._refuse(record, error)
-        return events
+                refused.append((record, error))
+        return events, (self._refuse(record, error) for record, error in refused)
 
     def _fold(
         self, fold: ServiceFold, live: _Live, events: list[tuple[RegistrationEvent, _Record]], now: int
@@ -373,22 +382,22 @@ class RouteFold(KeyedCoProcessFunction):
         if count > _AT_ONCE or not self._slices.has_room():
             return True
         live = self._live.get(service)
-        return bool(live.aside) if live is not None else bool(list(self._state.journal.get() or ()))
+        return live.has_aside if live is not None else bool(list(self._state.journal.get() or ()))
 
     def _put_aside(
         self,
         service: str,
         entry: bytes,
-        content: list[_Record] | list[LeaseTransition],
+        count: int,
         ctx: KeyedCoProcessFunction.Context,
         now: int,
     ) -> None:
-        """Keep the content of a row for slices of its own. The journal keeps it until all is folded: after a crash some
-        is folded again."""
+        """Keep what a row carries, so many records or leases, for slices of its own. The journal keeps it until all is
+        folded: after a crash some is folded again."""
         _, live = self._turn(service, ctx)
         self._state.journal.add(entry)
-        live.aside.extend(content)
-        self._await_slice(service, live, len(content), ctx, now)
+        live.aside.append(entry)
+        self._await_slice(service, live, count, ctx, now)
 
     def _await_slice(
         self, service: str, live: _Live, count: int, ctx: KeyedCoProcessFunction.Context, now: int
@@ -413,14 +422,17 @@ class RouteFold(KeyedCoProcessFunction):
         service = self._slices.begin()
         self._keys.turn_to(self._live[service].key)
         fold, live = self._turn(service, ctx)
-        waited = len(live.aside)
-        while live.aside and not self._slices.is_over():
-            some = [live.aside.popleft() for _ in range(min(_AT_ONCE, len(live.aside)))]
-            records = [item for item in some if isinstance(item, _Record)]
-            yield from self._fold(fold, live, (yield from self._readable(service, records)), now)
+        folded = 0
+        while live.has_aside and not self._slices.is_over():
+            if not live.begun:
+                live.begun.extend(_journaled(live.aside.popleft()))
+            some = [live.begun.popleft() for _ in range(min(_AT_ONCE, len(live.begun)))]
+            readable, refusals = self._readable(service, [item for item in some if isinstance(item, _Record)])
+            yield from refusals
+            yield from self._fold(fold, live, readable, now)
             self._fold_leases(fold, [item for item in some if isinstance(item, LeaseTransition)])
-        folded = waited - len(live.aside)
-        if live.aside:
+            folded += len(some)
+        if live.has_aside:
             self._slices.add(service, 0)
         else:
             self._state.journal.clear()
@@ -508,10 +520,9 @@ class RouteFold(KeyedCoProcessFunction):
             live.next_purge = now + 1 + hash(service) % _PURGE_MS
             ctx.timer_service().register_processing_time_timer(live.next_audit)
             self._meters.set(SERVICES, len(self._live))
-            for entry in self._state.journal.get() or ():
-                live.aside.extend(_journaled(bytes(entry)))
+            live.aside.extend(bytes(entry) for entry in self._state.journal.get() or ())
             if live.aside:
-                self._await_slice(service, live, len(live.aside), ctx, now)
+                self._await_slice(service, live, sum(map(_count, live.aside)), ctx, now)
         return live
 
     # -- output ----------------------------------------------------------------------------------------
@@ -533,7 +544,7 @@ class RouteFold(KeyedCoProcessFunction):
             if live.epoch != self._opened.epoch:
                 live.in_sync, live.epoch = False, self._opened.epoch
                 live.audited.stored = None
-            if not live.in_sync and live.aside:
+            if not live.in_sync and live.has_aside:
                 return  # A slice of its own comes back to it.
             if not live.in_sync and not self._compare(fold, live, now):
                 live.not_before = now + self._routes.settle_ms
@@ -785,6 +796,11 @@ def _decode_isolation(record: _Record, service: ServiceKey) -> Isolation:
     if word.service not in (None, service):
         raise DecodeError("ambiguous-service", "it was sent to another service than it is about")
     return replace(word, service=service)
+
+
+def _count(entry: bytes) -> int:
+    """Return about how many records an entry of the journal has."""
+    return entry.count(ENTRY.encode()) + 1
 
 
 def _journaled(entry: bytes) -> list[_Record] | list[LeaseTransition]:

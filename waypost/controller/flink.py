@@ -46,7 +46,7 @@ def deployment_spec(discovery: Discovery, name: str, image: str) -> dict[str, An
         "podTemplate": pod_template(),
         # One leads, one stands by: without it a lost node is a new pod, image and JVM away.
         "jobManager": {"replicas": 2, "resource": {"cpu": 0.5, "memory": "832m"}},
-        "taskManager": {"resource": {"cpu": 1, "memory": "1408m"}},
+        "taskManager": {"resource": {"cpu": 1, "memory": "1536m"}},
         "job": {
             # No jarURI: PythonDriver is in lib/, once per JVM, as thread mode needs it.
             "entryClass": "org.apache.flink.client.python.PythonDriver",
