@@ -115,6 +115,9 @@ _WHY: dict[type, str] = {NeedSnapshot: "need-snapshot", NotOpen: "not-open", Fen
 _AT_ONCE = 16
 """Records or leases of a service folded as they come: about a millisecond. More of them at a time are put aside."""
 
+_FAR_MS = 60_000
+"""Longer than any slice leaves the time to rows."""
+
 _MAX_SNAPSHOTS = 3
 """Snapshots tried in one go when somebody else keeps writing the same service."""
 
@@ -409,7 +412,8 @@ class RouteFold(KeyedCoProcessFunction):
         self._wake(ctx, now + 1)
 
     def _wake(self, ctx: KeyedCoProcessFunction.Context, at: int) -> None:
-        if not self._wakes:
+        # One that is far ahead was set before the machine's clock was set back.
+        if not self._wakes or self._wakes > at + _FAR_MS:
             self._wakes = at
             ctx.timer_service().register_processing_time_timer(at)
 
@@ -554,6 +558,7 @@ class RouteFold(KeyedCoProcessFunction):
                 return
             # Who is a second behind the log gains nothing by writing each record at once, and catches up sooner by
             # writing each service less often.
+            live.wrote = min(live.wrote, now)  # The clock may have been set back.
             ready = live.wrote + max(self._routes.coalesce_ms, live.lag)
             if now < ready:
                 self._later(ctx, live, now, ready)

@@ -958,6 +958,17 @@ def test_few_records_in_bulk_are_folded_before_many_that_wait_longer(world: Worl
     assert all(len(world.table(service)) == 300 for service in storm)
 
 
+def test_what_was_put_aside_is_folded_although_the_clock_is_set_back(world: World) -> None:
+    task = world.start()
+    task.process(bulk(world, A, 300))
+    world.clock.set_back(3600 * SECOND)
+
+    task.process(bulk(world, B, 300))
+    task.run_for(10 * SECOND)
+
+    assert len(world.table(A)) == len(world.table(B)) == 300
+
+
 def slow_down(world: World, monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
     """Let each publication take so long."""
     publish = world.store.publish

@@ -87,6 +87,7 @@ class Pods:
         self._running: dict[str, Peer] = {}
 
     def start(self, name: str) -> Peer:
+        self._room.cluster.wait_until(lambda: not self._exists(name), f"the {name} before is gone")
         [port] = free_ports([None])
         annotation, off = HANDS_OFF
         port_of_it = client.V1ContainerPort(name="http", container_port=port)
@@ -120,8 +121,13 @@ class Pods:
         return peer
 
     def kill(self, name: str) -> None:
+        """End the process, and delete its pod. kwok removes it, as a kubelet does. Were it removed at once, kwok might
+        still do the same to the next pod of that name."""
         self._running.pop(name).kill()
-        self._room.core.delete_namespaced_pod(name, self._room.name, grace_period_seconds=0)
+        self._room.core.delete_namespaced_pod(name, self._room.name)
+
+    def _exists(self, name: str) -> bool:
+        return name in {pod.metadata.name for pod in self._room.core.list_namespaced_pod(self._room.name).items}
 
     def close(self) -> None:
         for peer in self._running.values():
