@@ -70,6 +70,9 @@ class LeaseFold(KeyedCoProcessFunction):
         self._waiting: dict[int, deque[tuple[str, Stamp, str]]] = {}
         """Registrations that are not folded yet; a journal that is not empty has them, and maybe folded ones."""
         self._journaled: set[int] = set()
+        self._turns = min(_TURNS, self._shards)
+        self._since_turn: dict[int, int] = {}
+        """How many ticks each shard has left out."""
         self._ticks = 0
         self._due: tuple[int, frozenset[int]] = (0, frozenset())
         self._reader = TickReader()
@@ -89,7 +92,7 @@ class LeaseFold(KeyedCoProcessFunction):
         leases = self._shard(shard)
         rejects: list[Reject] = []
         waiting = len(leases.unknown)
-        registered = self._fold_some(shard, leases, end)
+        registered = self._fold_some(shard, leases)
         result = leases.tick(end, self._reader.read(column, rejects) if column else (), self._windows.tick_ms)
         due = self._windows_due(end)
         partials = leases.end_windows(due, self._windows, end) if due else {}
@@ -127,7 +130,7 @@ class LeaseFold(KeyedCoProcessFunction):
         self._journaled.add(shard)
         self._waiting[shard].extend(read_entries(column))
 
-    def _fold_some(self, shard: int, leases: LeaseShard, end: int) -> bool:
+    def _fold_some(self, shard: int, leases: LeaseShard) -> bool:
         """Fold registrations that wait, in turns: else a storm of them would hold up the beats and the job's sources.
 
         A record that cannot be read is for the route fold to report, which gets every one.
@@ -136,9 +139,12 @@ class LeaseFold(KeyedCoProcessFunction):
         share = -(-_PER_TICK // self._shards)
         if len(waiting) > share:
             # A shard is saved whole. In a storm a few fold much in each tick, instead of all a little.
-            if (end // self._windows.tick_ms + shard) % _TURNS:
+            ticks = self._since_turn.get(shard, shard % self._turns) + 1
+            if ticks < self._turns:
+                self._since_turn[shard] = ticks
                 return False
-            share *= _TURNS
+            self._since_turn[shard] = 0
+            share *= self._turns
         for _ in range(min(len(waiting), share)):
             _, stamp, text = waiting.popleft()
             with contextlib.suppress(DecodeError):

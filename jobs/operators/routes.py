@@ -115,8 +115,12 @@ _WHY: dict[type, str] = {NeedSnapshot: "need-snapshot", NotOpen: "not-open", Fen
 _AT_ONCE = 16
 """Records or leases of a service folded as they come: about a millisecond. More of them at a time are put aside."""
 
-_FAR_MS = 60_000
-"""Longer than any slice leaves the time to rows."""
+_OVERDUE_S = 1.0
+"""So much later than it was meant to, a timer for the next slice is given up: the machine's clock was set back."""
+
+_MAX_ASIDE = 64 * 1024 * 1024
+"""Bytes put aside in a subtask, twice in memory and once in each checkpoint. Beyond that rows wait for slices, and the
+log with them."""
 
 _MAX_SNAPSHOTS = 3
 """Snapshots tried in one go when somebody else keeps writing the same service."""
@@ -157,7 +161,10 @@ class _Live:
     aside: deque[bytes] = field(default_factory=deque)
     """What waits for a slice, as the journal has it."""
     begun: deque[_Record | LeaseTransition] = field(default_factory=deque)
-    """What is left of an entry that the last slice did not finish."""
+    """What is left of `entry`, which the last slice did not finish."""
+    entry: bytes = b""
+    folded: int = 0
+    """Bytes of the journal that are folded, and could leave it."""
     key: Any = None
     """The service as Flink's key, while something is aside."""
     isolated_until: int = 0
@@ -232,6 +239,10 @@ class RouteFold(KeyedCoProcessFunction):
         self._slices = Slices(self._clock)
         self._wakes = 0
         """When the timer for the next slice fires, whose key it has does not matter; 0: there is none."""
+        self._overdue = 0.0
+        """When it will be overdue, on a clock that nobody sets."""
+        self._aside = 0
+        """Bytes put aside, all services together."""
         self._table_audit = TableAudit(self._routes.audit_percent, self._stopwatch, self._note_audit)
 
     # -- input -----------------------------------------------------------------------------------------
@@ -239,12 +250,19 @@ class RouteFold(KeyedCoProcessFunction):
     def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         self._slices.begin_row()
         yield from self._register(value[0], value[1], ctx)
-        self._slices.end_row()
+        yield from self._end_row(ctx)
 
     def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         self._slices.begin_row()
         yield from self._process(value[0], value[1], bytes(value[2]), ctx)
+        yield from self._end_row(ctx)
+
+    def _end_row(self, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         self._slices.end_row()
+        while self._aside > _MAX_ASIDE:
+            yield from self._slice(ctx, ctx.timer_service().current_processing_time())
+        if self._slices and self._clock() > self._overdue:
+            self._wake(ctx, ctx.timer_service().current_processing_time(), 1)
 
     def _process(self, service: str, kind: int, body: bytes, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         if kind == REGISTRATIONS:
@@ -286,8 +304,7 @@ class RouteFold(KeyedCoProcessFunction):
 
     def _register(self, service: str, column: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         now = ctx.timer_service().current_processing_time()
-        _, stamp, _ = next(read_entries(column))
-        if now - stamp.at > _MAX_LAG_MS:
+        if now - _append_time(column) > _MAX_LAG_MS and self._aside < _MAX_ASIDE // 2:
             self._slices.note_backlog()
         count = column.count(ENTRY) + 1
         has_to_wait = self._has_to_wait(service, count)
@@ -399,37 +416,45 @@ class RouteFold(KeyedCoProcessFunction):
         folded: after a crash some is folded again."""
         _, live = self._turn(service, ctx)
         self._state.journal.add(entry)
-        live.aside.append(entry)
-        self._await_slice(service, live, count, ctx, now)
+        self._await_slice(service, live, [entry], count, ctx, now)
 
     def _await_slice(
-        self, service: str, live: _Live, count: int, ctx: KeyedCoProcessFunction.Context, now: int
+        self,
+        service: str,
+        live: _Live,
+        entries: list[bytes],
+        count: int,
+        ctx: KeyedCoProcessFunction.Context,
+        now: int,
     ) -> None:
-        """Have a slice folded for the service, of which so many more records were put aside."""
+        """Have entries of the journal folded, about `count` records or leases."""
+        live.aside.extend(entries)
+        self._aside += sum(map(len, entries))
         if live.key is None:
             live.key = self._keys.get()
         self._slices.add(service, count)
-        self._wake(ctx, now + 1)
+        self._wake(ctx, now, 1)
 
-    def _wake(self, ctx: KeyedCoProcessFunction.Context, at: int) -> None:
-        # One that is far ahead was set before the machine's clock was set back.
-        if not self._wakes or self._wakes > at + _FAR_MS:
-            self._wakes = at
-            ctx.timer_service().register_processing_time_timer(at)
+    def _wake(self, ctx: KeyedCoProcessFunction.Context, now: int, wait_ms: int) -> None:
+        """Have the next slice begin after so long, unless a timer is set."""
+        if not self._wakes or self._clock() > self._overdue:
+            self._wakes = now + wait_ms
+            self._overdue = self._clock() + wait_ms / 1000 + _OVERDUE_S
+            ctx.timer_service().register_processing_time_timer(self._wakes)
 
     def _slice(self, ctx: KeyedCoProcessFunction.Context, now: int) -> Iterator[Any]:
-        """Fold some of what was put aside by the service whose turn it is, and write it."""
-        wait_ms = self._slices.wait_ms()
-        if wait_ms:
-            self._wake(ctx, now + wait_ms)
-            return
+        """Fold some of what was put aside by the service whose turn it is, and write it. The current key is its own
+        afterwards."""
         service = self._slices.begin()
         self._keys.turn_to(self._live[service].key)
         fold, live = self._turn(service, ctx)
         folded = 0
-        while live.has_aside and not self._slices.is_over():
+        while live.has_aside and not (folded and self._slices.is_over()):
             if not live.begun:
-                live.begun.extend(_journaled(live.aside.popleft()))
+                live.folded += len(live.entry)
+                live.entry = live.aside.popleft()
+                self._aside -= len(live.entry)
+                live.begun.extend(_journaled(live.entry))
             some = [live.begun.popleft() for _ in range(min(_AT_ONCE, len(live.begun)))]
             readable, refusals = self._readable(service, [item for item in some if isinstance(item, _Record)])
             yield from refusals
@@ -438,14 +463,17 @@ class RouteFold(KeyedCoProcessFunction):
             folded += len(some)
         if live.has_aside:
             self._slices.add(service, 0)
+            left = [live.entry, *live.aside]
+            if live.folded > sum(map(len, left)):
+                # Who always has more would keep all it ever had.
+                self._state.journal.update(left)
+                live.folded = 0
         else:
             self._state.journal.clear()
-            live.key = None
+            live.key, live.entry, live.folded = None, b"", 0
         yield from self._conclude(service, fold, live, ctx, now)
         self._save(service)
         self._slices.end(folded)
-        if self._slices:
-            self._wake(ctx, max(now, ctx.timer_service().current_processing_time()) + 1)
 
     def _refuse(self, record: _Record, why: DecodeError, topic: str = "") -> tuple[OutputTag, Row]:
         self._meters.count(DEAD_LETTERS, why.reason)
@@ -492,9 +520,13 @@ class RouteFold(KeyedCoProcessFunction):
         self._audit(fold, live, ctx, now)
         yield from self._publish(service, fold, ctx, now)
         self._save(service)
-        if self._wakes and self._wakes <= now:
+        if self._wakes and (self._wakes <= now or self._clock() > self._overdue):
             self._wakes = 0
-            yield from self._slice(ctx, now)
+            wait_ms = self._slices.wait_ms() if self._slices else 0
+            if self._slices and not wait_ms:
+                yield from self._slice(ctx, now)
+            if self._slices:
+                self._wake(ctx, max(now, ctx.timer_service().current_processing_time()), max(1, wait_ms))
 
     def _save(self, service: str) -> None:
         if bool(self._state.pending) != (service in self._dirty):
@@ -524,9 +556,9 @@ class RouteFold(KeyedCoProcessFunction):
             live.next_purge = now + 1 + hash(service) % _PURGE_MS
             ctx.timer_service().register_processing_time_timer(live.next_audit)
             self._meters.set(SERVICES, len(self._live))
-            live.aside.extend(bytes(entry) for entry in self._state.journal.get() or ())
-            if live.aside:
-                self._await_slice(service, live, sum(map(_count, live.aside)), ctx, now)
+            entries = [bytes(entry) for entry in self._state.journal.get() or ()]
+            if entries:
+                self._await_slice(service, live, entries, sum(map(_count, entries)), ctx, now)
         return live
 
     # -- output ----------------------------------------------------------------------------------------
@@ -803,9 +835,14 @@ def _decode_isolation(record: _Record, service: ServiceKey) -> Isolation:
     return replace(word, service=service)
 
 
+def _append_time(column: str) -> int:
+    """Return when a record of a glued column was appended, epoch ms."""
+    return int(column.split(FIELD, 4)[3])
+
+
 def _count(entry: bytes) -> int:
-    """Return about how many records an entry of the journal has."""
-    return entry.count(ENTRY.encode()) + 1
+    """Return about how many records or leases an entry of the journal has."""
+    return entry.count(ENTRY.encode()) + 1 if FIELD.encode() in entry else 1 + len(entry) // 150
 
 
 def _journaled(entry: bytes) -> list[_Record] | list[LeaseTransition]:

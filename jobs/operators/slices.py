@@ -2,8 +2,8 @@
 
 Flink hands over rows in their order. Whoever folded a storm as it comes would hold up, for as long as the storm takes,
 an explicit change of a service that has nothing to do with it. So rows are folded as they come only while that leaves
-half of the time free, and none that carries much. Anything else is put aside by its service, which is cheap, and folded
-in slices, one service at a time.
+half of the time free, and none that carries many records or leases. Anything else of them is put aside by its service,
+which is cheap, and folded in slices, one service at a time. (Isolations and windows are few, and never wait.)
 
 Whose slice is next is decided by fair queueing (Demers, Keshav and Shenker, 1989): by the *round* in which a service
 would be through, were all that wait folded in turns, a record each. One with little to fold is through in an early
@@ -118,7 +118,7 @@ class Slices:
         self._ended = self._noted = self._clock()
         self._spent_on_rows = 0.0
         if self._queue:
-            self._round += records / (len(self._queue) + 1)
+            self._round += records / len(self._queue)
         else:
             self._through.clear()
             self._round = 0.0

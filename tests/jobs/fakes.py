@@ -110,6 +110,10 @@ class _List:
         assert type(value) is bytes
         self._task.state.lists[self._name, self._task.key].append(value)
 
+    def update(self, values: list[bytes]) -> None:
+        assert all(type(value) is bytes for value in values)
+        self._task.state.lists[self._name, self._task.key] = list(values)
+
     def clear(self) -> None:
         self._task.state.lists.pop((self._name, self._task.key), None)
 

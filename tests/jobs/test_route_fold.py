@@ -25,7 +25,7 @@ from waypost.model.route_table import ChangeOp, Publication, format_digest
 from waypost.model.stamp import Stamp
 from waypost.wire.dead_letter import decode_dead_letter
 from waypost.wire.glue import ENTRY, encode_entry
-from waypost.wire.registry import encode_registration
+from waypost.wire.registry import RegistrationEvent, encode_registration
 from waypost.wire.route_changes import Chunk, RestartMarker, decode_route_change
 from waypost.wire.transitions import encode_transitions
 
@@ -967,6 +967,50 @@ def test_what_was_put_aside_is_folded_although_the_clock_is_set_back(world: Worl
     task.run_for(10 * SECOND)
 
     assert len(world.table(A)) == len(world.table(B)) == 300
+
+
+def held(task: Subtask) -> int:
+    return sum(len(entry) for entries in task.state.lists.values() for entry in entries)
+
+
+def test_more_than_fits_is_folded_before_the_next_row_is_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = world.start()
+    rows = [bulk(world, ServiceKey("default", f"storm-{n}"), 100) for n in range(50)]
+    limit = 10 * len(rows[0][1].encode())
+    monkeypatch.setattr(routes, "_MAX_ASIDE", limit)
+
+    for row in rows:
+        task.process(row)
+        assert held(task) <= limit
+    task.run_for(10 * SECOND)
+
+    assert all(len(world.table(ServiceKey("default", f"storm-{n}"))) == 100 for n in range(50))
+    assert not any(task.state.lists.values())
+
+
+def test_what_is_folded_leaves_the_journal_although_there_is_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = world.start()
+    decode = routes._decode
+
+    def slow(record: routes._Record, service: str) -> RegistrationEvent:
+        world.clock.pass_time(1)
+        return decode(record, service)
+
+    monkeypatch.setattr(routes, "_decode", slow)
+    for _ in range(100):
+        task.process(bulk(world, A, 30))
+    given = held(task)
+    while (left := held(task)) == given:
+        task.run_for(20)
+    assert given // 3 < left < given * 2 // 3, "it had always more"
+
+    again = world.start(task.state.copy(), attempt=1)
+    again.run_for(60 * SECOND)
+
+    assert len(world.table()) == 30
+    assert not any(again.state.lists.values())
 
 
 def slow_down(world: World, monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
