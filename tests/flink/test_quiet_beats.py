@@ -58,6 +58,7 @@ def test_ten_times_the_beats_cost_no_call_no_record_and_no_change_more(
             registered = topics.write(registrations())
             job.until(lambda tables=tables: sum(map(len, tables.routes().values())) == INSTANCES)
             job.until_leased(record.stamp for record in registered)
+            written = len(tables.changes())
             topics.write(quiet_beats(beats))
             job.until(lambda job=job: len(job.windows()) == WINDOWS)
             job.stop_with_savepoint(tmp_path / str(beats))
@@ -65,7 +66,7 @@ def test_ten_times_the_beats_cost_no_call_no_record_and_no_change_more(
 
         assert len(tables.routes()[tables.services()[0]]) == INSTANCES
         assert topics.dead() == []
-        writes.append(len(tables.changes()))
+        writes.append(len(tables.changes()) - written)
         metas.append(tables.meta(ServiceKey("default", "a")))
         told = [window for _, window in job.windows()]
         assert len(told) == len({window.end for window in told}) == WINDOWS
@@ -76,7 +77,7 @@ def test_ten_times_the_beats_cost_no_call_no_record_and_no_change_more(
     # The registrations, and how far the gate has decided, twice a minute; no call per beat.
     assert few["routes"].calls == many["routes"].calls == INSTANCES + WINDOWS + 1
     assert few["odd-beats"].calls == many["odd-beats"].calls == 0
-    assert writes == [INSTANCES, INSTANCES]
+    assert writes == [0, 0]
     assert int(metas[1]["window_beats"]) == 10 * int(metas[0]["window_beats"])
     for report in (*few.values(), *many.values()):
         # Thread mode: Python runs inside the JVM. In process mode these would be processes of python3.
