@@ -307,7 +307,7 @@ class RouteFold(KeyedCoProcessFunction):
         if now - _append_time(column) > _MAX_LAG_MS and self._aside < _MAX_ASIDE // 2:
             self._slices.note_backlog()
         count = column.count(ENTRY) + 1
-        has_to_wait = self._has_to_wait(service, count)
+        has_to_wait = self._has_to_wait(service, count) or not self._slices.has_room()
         if has_to_wait and (count > _AT_ONCE or service in self._live):
             self._put_aside(service, column.encode(), count, ctx, now)
             return
@@ -399,7 +399,7 @@ class RouteFold(KeyedCoProcessFunction):
         That is also so when something about the service waits, which what comes later must not overtake: of an instance
         that is not registered yet there is nothing to update, and a table's position covers all leases until then.
         """
-        if count > _AT_ONCE or not self._slices.has_room():
+        if count > _AT_ONCE:
             return True
         live = self._live.get(service)
         return live.has_aside if live is not None else bool(list(self._state.journal.get() or ()))

@@ -3,7 +3,8 @@
 Flink hands over rows in their order. Whoever folded a storm as it comes would hold up, for as long as the storm takes,
 an explicit change of a service that has nothing to do with it. So rows are folded as they come only while that leaves
 half of the time free, and none that carries many records or leases. Anything else of them is put aside by its service,
-which is cheap, and folded in slices, one service at a time. (Isolations and windows are few, and never wait.)
+which is cheap, and folded in slices, one service at a time. (Isolations and windows are few, and never wait,
+nor do single leases: each tick tells its own.)
 
 Whose slice is next is decided by fair queueing (Demers, Keshav and Shenker, 1989): by the *round* in which a service
 would be through, were all that wait folded in turns, a record each. One with little to fold is through in an early
