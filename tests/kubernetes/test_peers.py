@@ -87,7 +87,6 @@ class Pods:
         self._running: dict[str, Peer] = {}
 
     def start(self, name: str) -> Peer:
-        self._room.cluster.wait_until(lambda: not self._exists(name), f"the {name} before is gone")
         [port] = free_ports([None])
         annotation, off = HANDS_OFF
         port_of_it = client.V1ContainerPort(name="http", container_port=port)
@@ -109,25 +108,36 @@ class Pods:
         )
         metadata = client.V1ObjectMeta(name=name, labels={"app": "peers"}, annotations={annotation: off})
         self._room.core.create_namespaced_pod(self._room.name, client.V1Pod(metadata=metadata, spec=spec))
+        return self._run(name, port)
+
+    def kill(self, name: str) -> None:
+        """End the process; its pod stays, and is not ready."""
+        self._running[name].kill()
+        self._say(name, ready="False")
+
+    def restart(self, name: str) -> Peer:
+        """Run the process again in its pod, as a kubelet does. (A new pod of that name would be at kwok's mercy: it
+        removes a deleted pod by its name, whichever has it by then.)"""
+        return self._run(name, self._running[name].port)
+
+    def _run(self, name: str, port: int) -> Peer:
         peer = self._running[name] = Peer(name, self._address, port, self._registry)
         eventually(lambda: peer.peers() is not None)
+        self._say(name, ready="True")
+        return peer
+
+    def _say(self, name: str, *, ready: str) -> None:
         status = {
             "phase": "Running",
             "podIP": self._address,
             "podIPs": [{"ip": self._address}],
-            "conditions": [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady", "Initialized")],
+            "conditions": [
+                {"type": "Ready", "status": ready},
+                {"type": "ContainersReady", "status": ready},
+                {"type": "Initialized", "status": "True"},
+            ],
         }
         self._room.core.patch_namespaced_pod_status(name, self._room.name, {"status": status})
-        return peer
-
-    def kill(self, name: str) -> None:
-        """End the process, and delete its pod. kwok removes it, as a kubelet does. Were it removed at once, kwok might
-        still do the same to the next pod of that name."""
-        self._running.pop(name).kill()
-        self._room.core.delete_namespaced_pod(name, self._room.name)
-
-    def _exists(self, name: str) -> bool:
-        return name in {pod.metadata.name for pod in self._room.core.list_namespaced_pod(self._room.name).items}
 
     def close(self) -> None:
         for peer in self._running.values():
@@ -155,6 +165,6 @@ def test_the_instances_keep_one_cache(pods: Pods) -> None:
     eventually(lambda: (two.get("colour"), two.peers()) == ("blue", ["peers-3"]))
     eventually(lambda: late.peers() == ["peers-2"])
 
-    back = pods.start("peers-1")
+    back = pods.restart("peers-1")
     eventually(lambda: back.get("colour") == "blue")
     eventually(lambda: two.peers() == ["peers-1", "peers-3"])
