@@ -17,23 +17,25 @@ and again; a damaged one is healed by a snapshot.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyflink.common import Row
 from pyflink.datastream import KeyedCoProcessFunction, OutputTag, RuntimeContext
 
+from jobs.operators.aside import Aside, Record, append_time, records
 from jobs.operators.audit import Audited, TableAudit
 from jobs.operators.keyed_state import CurrentKey, KeyedServiceStore
 from jobs.operators.leased_table import LeasedTable
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import dead_letter
-from jobs.operators.slices import Slices
+from jobs.operators.slices import Slices, WakeUp
 from schemas.flink_types import DECIDED, ISOLATIONS, LEASES, REGISTRATIONS, WINDOW
 from waypost.errors import DecodeError, FencedError, PublicationRefused, StoreUnavailable
 from waypost.metrics import (
@@ -75,7 +77,7 @@ from waypost.model.service_state import Position
 from waypost.model.stamp import Cause, Stamp
 from waypost.settings import Routes
 from waypost.wire.endpoint import JsonRenderer
-from waypost.wire.glue import ENTRY, FIELD, read_entries
+from waypost.wire.glue import ENTRY
 from waypost.wire.health_window import decode_window
 from waypost.wire.isolation import decode_isolation
 from waypost.wire.registry import RegistrationEvent, decode_registration
@@ -115,23 +117,12 @@ _WHY: dict[type, str] = {NeedSnapshot: "need-snapshot", NotOpen: "not-open", Fen
 _AT_ONCE = 16
 """Records or leases of a service folded as they come: about a millisecond. More of them at a time are put aside."""
 
-_OVERDUE_S = 1.0
-"""So much later than it was meant to, a timer for the next slice is given up: the machine's clock was set back."""
-
 _MAX_ASIDE = 64 * 1024 * 1024
 """Bytes put aside in a subtask, twice in memory and once in each checkpoint. Beyond that rows wait for slices, and the
 log with them."""
 
 _MAX_SNAPSHOTS = 3
 """Snapshots tried in one go when somebody else keeps writing the same service."""
-
-
-class _Record(NamedTuple):
-    """A record of the registry topic."""
-
-    stamp: Stamp
-    key: bytes
-    body: bytes
 
 
 @dataclass(slots=True)
@@ -158,23 +149,10 @@ class _Live:
     lag: int = 0
     """How far behind the log the newest record was when it was read. Not how old it is now: a change that waits would
     fall behind by its own waiting."""
-    aside: deque[bytes] = field(default_factory=deque)
-    """What waits for a slice, as the journal has it."""
-    begun: deque[_Record | LeaseTransition] = field(default_factory=deque)
-    """What is left of `entry`, which the last slice did not finish."""
-    entry: bytes = b""
-    folded: int = 0
-    """Bytes of the journal that are folded, and could leave it."""
-    key: Any = None
-    """The service as Flink's key, while something is aside."""
     isolated_until: int = 0
     """When the next isolation is over; a timer is set. 0: there is none."""
     oldest: int = 0
     """Append time of the oldest registration record that is not published yet."""
-
-    @property
-    def has_aside(self) -> bool:
-        return bool(self.aside or self.begun)
 
 
 class RouteFold(KeyedCoProcessFunction):
@@ -237,31 +215,28 @@ class RouteFold(KeyedCoProcessFunction):
         """What was folded in this turn, by op."""
         self._keys = CurrentKey(runtime_context)
         self._slices = Slices(self._clock)
-        self._wakes = 0
-        """When the timer for the next slice fires, whose key it has does not matter; 0: there is none."""
-        self._overdue = 0.0
-        """When it will be overdue, on a clock that nobody sets."""
-        self._aside = 0
-        """Bytes put aside, all services together."""
+        self._wake_up = WakeUp(self._clock)
+        self._aside: dict[str, Aside] = {}
+        """Of the services that have put anything aside."""
+        self._aside_bytes = 0
         self._table_audit = TableAudit(self._routes.audit_percent, self._stopwatch, self._note_audit)
 
     # -- input -----------------------------------------------------------------------------------------
 
     def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
-        self._slices.begin_row()
-        yield from self._register(value[0], value[1], ctx)
-        yield from self._end_row(ctx)
+        yield from self._in_time(self._register(value[0], value[1], ctx), ctx)
 
     def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
-        self._slices.begin_row()
-        yield from self._process(value[0], value[1], bytes(value[2]), ctx)
-        yield from self._end_row(ctx)
+        yield from self._in_time(self._process(value[0], value[1], bytes(value[2]), ctx), ctx)
 
-    def _end_row(self, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+    def _in_time(self, work: Iterator[Any], ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+        """Do what a row asks for, note how long it takes, and see to it that slices have their turn."""
+        self._slices.begin_row()
+        yield from work
         self._slices.end_row()
-        while self._aside > _MAX_ASIDE:
+        while self._aside_bytes > _MAX_ASIDE:
             yield from self._slice(ctx, ctx.timer_service().current_processing_time())
-        if self._slices and self._clock() > self._overdue:
+        if self._slices and self._wake_up.is_overdue():
             self._wake(ctx, ctx.timer_service().current_processing_time(), 1)
 
     def _process(self, service: str, kind: int, body: bytes, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
@@ -304,17 +279,14 @@ class RouteFold(KeyedCoProcessFunction):
 
     def _register(self, service: str, column: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         now = ctx.timer_service().current_processing_time()
-        if now - _append_time(column) > _MAX_LAG_MS and self._aside < _MAX_ASIDE // 2:
+        if now - append_time(column) > _MAX_LAG_MS and self._aside_bytes < _MAX_ASIDE // 2:
             self._slices.note_backlog()
         count = column.count(ENTRY) + 1
         has_to_wait = self._has_to_wait(service, count) or not self._slices.has_room()
-        if has_to_wait and (count > _AT_ONCE or service in self._live):
+        if has_to_wait and (service in self._live or any(_is_readable(r, service) for r in records(column))):
             self._put_aside(service, column.encode(), count, ctx, now)
             return
-        readable, refusals = self._readable(service, _records(column))
-        if readable and has_to_wait:
-            self._put_aside(service, column.encode(), count, ctx, now)
-            return
+        readable, refusals = self._readable(service, records(column))
         yield from refusals
         if readable:  # A service is known by what can be read of it.
             fold, live = self._turn(service, ctx)
@@ -326,7 +298,7 @@ class RouteFold(KeyedCoProcessFunction):
         """Fold isolations. They need not wait for registrations that were put aside: neither needs the other first."""
         now = ctx.timer_service().current_processing_time()
         fold, live = self._turn(service, ctx)
-        for record in _records(column):
+        for record in records(column):
             try:
                 word = _decode_isolation(record, fold.service)
             except DecodeError as error:
@@ -365,11 +337,11 @@ class RouteFold(KeyedCoProcessFunction):
         yield from self._publish(service, fold, ctx, now)
 
     def _readable(
-        self, service: str, records: list[_Record]
-    ) -> tuple[list[tuple[RegistrationEvent, _Record]], Iterator[Any]]:
+        self, service: str, some: list[Record]
+    ) -> tuple[list[tuple[RegistrationEvent, Record]], Iterator[Any]]:
         """Return what can be read, and the dead letters of the rest; they count when they are taken."""
         events, refused = [], []
-        for record in records:
+        for record in some:
             try:
                 events.append((_decode(record, service), record))
             except DecodeError as error:
@@ -377,7 +349,7 @@ class RouteFold(KeyedCoProcessFunction):
         return events, (self._refuse(record, error) for record, error in refused)
 
     def _fold(
-        self, fold: ServiceFold, live: _Live, events: list[tuple[RegistrationEvent, _Record]], now: int
+        self, fold: ServiceFold, live: _Live, events: list[tuple[RegistrationEvent, Record]], now: int
     ) -> Iterator[Any]:
         for event, record in events:
             self._read[event.op.value if isinstance(event, InstanceEvent) else "set"] += 1
@@ -401,81 +373,64 @@ class RouteFold(KeyedCoProcessFunction):
         """
         if count > _AT_ONCE:
             return True
-        live = self._live.get(service)
-        return live.has_aside if live is not None else bool(list(self._state.journal.get() or ()))
+        if service in self._live:
+            return service in self._aside
+        return bool(list(self._state.journal.get() or ()))
 
-    def _put_aside(
-        self,
-        service: str,
-        entry: bytes,
-        count: int,
-        ctx: KeyedCoProcessFunction.Context,
-        now: int,
-    ) -> None:
-        """Keep what a row carries, so many records or leases, for slices of its own. The journal keeps it until all is
-        folded: after a crash some is folded again."""
-        _, live = self._turn(service, ctx)
-        self._state.journal.add(entry)
-        self._await_slice(service, live, [entry], count, ctx, now)
-
-    def _await_slice(
-        self,
-        service: str,
-        live: _Live,
-        entries: list[bytes],
-        count: int,
-        ctx: KeyedCoProcessFunction.Context,
-        now: int,
-    ) -> None:
-        """Have entries of the journal folded, about `count` records or leases."""
-        live.aside.extend(entries)
-        self._aside += sum(map(len, entries))
-        if live.key is None:
-            live.key = self._keys.get()
+    def _put_aside(self, service: str, row: bytes, count: int, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
+        """Keep what a row carries, so many records or leases, for slices of its own."""
+        self._turn(service, ctx)
+        self._state.journal.add(row)
+        if service not in self._aside:
+            self._aside[service] = Aside(self._keys.get())
+        self._aside[service].add(row)
+        self._aside_bytes += len(row)
         self._slices.add(service, count)
         self._wake(ctx, now, 1)
 
+    def _take_up(self, service: str, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
+        """Go on with what a former task has put aside."""
+        rows = [bytes(row) for row in self._state.journal.get() or ()]
+        if rows:
+            aside = self._aside[service] = Aside(self._keys.get(), rows)
+            self._aside_bytes += aside.size
+            self._slices.add(service, aside.count())
+            self._wake(ctx, now, 1)
+
     def _wake(self, ctx: KeyedCoProcessFunction.Context, now: int, wait_ms: int) -> None:
         """Have the next slice begin after so long, unless a timer is set."""
-        if not self._wakes or self._clock() > self._overdue:
-            self._wakes = now + wait_ms
-            self._overdue = self._clock() + wait_ms / 1000 + _OVERDUE_S
-            ctx.timer_service().register_processing_time_timer(self._wakes)
+        if self._wake_up.is_overdue():
+            ctx.timer_service().register_processing_time_timer(self._wake_up.set(now, wait_ms))
 
     def _slice(self, ctx: KeyedCoProcessFunction.Context, now: int) -> Iterator[Any]:
         """Fold some of what was put aside by the service whose turn it is, and write it. The current key is its own
         afterwards."""
         service = self._slices.begin()
-        self._keys.turn_to(self._live[service].key)
+        aside = self._aside[service]
+        self._keys.turn_to(aside.key)
         fold, live = self._turn(service, ctx)
-        folded = 0
-        while live.has_aside and not (folded and self._slices.is_over()):
-            if not live.begun:
-                live.folded += len(live.entry)
-                live.entry = live.aside.popleft()
-                self._aside -= len(live.entry)
-                live.begun.extend(_journaled(live.entry))
-            some = [live.begun.popleft() for _ in range(min(_AT_ONCE, len(live.begun)))]
-            readable, refusals = self._readable(service, [item for item in some if isinstance(item, _Record)])
+        folded, size = 0, aside.size
+        while aside and not (folded and self._slices.is_over()):
+            some = aside.take(_AT_ONCE)
+            readable, refusals = self._readable(service, [item for item in some if isinstance(item, Record)])
             yield from refusals
             yield from self._fold(fold, live, readable, now)
             self._fold_leases(fold, [item for item in some if isinstance(item, LeaseTransition)])
             folded += len(some)
-        if live.has_aside:
+        self._aside_bytes -= size - aside.size
+        if aside:
             self._slices.add(service, 0)
-            left = [live.entry, *live.aside]
-            if live.folded > sum(map(len, left)):
-                # Who always has more would keep all it ever had.
+            left = aside.shorter_journal()
+            if left:
                 self._state.journal.update(left)
-                live.folded = 0
         else:
             self._state.journal.clear()
-            live.key, live.entry, live.folded = None, b"", 0
+            del self._aside[service]
         yield from self._conclude(service, fold, live, ctx, now)
         self._save(service)
         self._slices.end(folded)
 
-    def _refuse(self, record: _Record, why: DecodeError, topic: str = "") -> tuple[OutputTag, Row]:
+    def _refuse(self, record: Record, why: DecodeError, topic: str = "") -> tuple[OutputTag, Row]:
         self._meters.count(DEAD_LETTERS, why.reason)
         _, partition, offset = record.stamp
         topic = topic or self._registry
@@ -520,8 +475,7 @@ class RouteFold(KeyedCoProcessFunction):
         self._audit(fold, live, ctx, now)
         yield from self._publish(service, fold, ctx, now)
         self._save(service)
-        if self._wakes and (self._wakes <= now or self._clock() > self._overdue):
-            self._wakes = 0
+        if self._wake_up.fires(now):
             wait_ms = self._slices.wait_ms() if self._slices else 0
             if self._slices and not wait_ms:
                 yield from self._slice(ctx, now)
@@ -556,9 +510,7 @@ class RouteFold(KeyedCoProcessFunction):
             live.next_purge = now + 1 + hash(service) % _PURGE_MS
             ctx.timer_service().register_processing_time_timer(live.next_audit)
             self._meters.set(SERVICES, len(self._live))
-            entries = [bytes(entry) for entry in self._state.journal.get() or ()]
-            if entries:
-                self._await_slice(service, live, entries, sum(map(_count, entries)), ctx, now)
+            self._take_up(service, ctx, now)
         return live
 
     # -- output ----------------------------------------------------------------------------------------
@@ -580,7 +532,7 @@ class RouteFold(KeyedCoProcessFunction):
             if live.epoch != self._opened.epoch:
                 live.in_sync, live.epoch = False, self._opened.epoch
                 live.audited.stored = None
-            if not live.in_sync and live.has_aside:
+            if not live.in_sync and service in self._aside:
                 return  # A slice of its own comes back to it.
             if not live.in_sync and not self._compare(fold, live, now):
                 live.not_before = now + self._routes.settle_ms
@@ -822,12 +774,7 @@ def _writer(context: RuntimeContext) -> WriterId:
     return WriterId(str(java.getJobInfo().getJobId()), int(java.getTaskInfo().getAttemptNumber()))
 
 
-def _records(column: str) -> list[_Record]:
-    """Take a glued column apart, oldest record first."""
-    return sorted(_Record(stamp, key.encode(), text.encode()) for key, stamp, text in read_entries(column))
-
-
-def _decode_isolation(record: _Record, service: ServiceKey) -> Isolation:
+def _decode_isolation(record: Record, service: ServiceKey) -> Isolation:
     """Read a record about `service`, or about a node on which it has instances."""
     word = decode_isolation(record.body, record.stamp)
     if word.service not in (None, service):
@@ -835,22 +782,14 @@ def _decode_isolation(record: _Record, service: ServiceKey) -> Isolation:
     return replace(word, service=service)
 
 
-def _append_time(column: str) -> int:
-    """Return when a record of a glued column was appended, epoch ms."""
-    return int(column.split(FIELD, 4)[3])
+def _is_readable(record: Record, service: str) -> bool:
+    with contextlib.suppress(DecodeError):
+        _decode(record, service)
+        return True
+    return False
 
 
-def _count(entry: bytes) -> int:
-    """Return about how many records or leases an entry of the journal has."""
-    return entry.count(ENTRY.encode()) + 1 if FIELD.encode() in entry else 1 + len(entry) // 150
-
-
-def _journaled(entry: bytes) -> list[_Record] | list[LeaseTransition]:
-    """Read an entry of the journal, a glued column or a batch of transitions. Only columns have separators."""
-    return _records(entry.decode()) if FIELD.encode() in entry else decode_transitions(entry)
-
-
-def _decode(record: _Record, service: str) -> RegistrationEvent:
+def _decode(record: Record, service: str) -> RegistrationEvent:
     """Read a record that was sent to `service`."""
     event = decode_registration(record.body, record.stamp)
     if str(event.service) != service:

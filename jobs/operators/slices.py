@@ -27,6 +27,9 @@ _FIRST = 4
 """While the job is behind, rows have so many times as long as a slice took. What is read takes its turn; what is not
 waits for everything before it."""
 
+_OVERDUE_S = 1.0
+"""So much later than it was meant to, a timer for the next slice is given up: the machine's clock was set back."""
+
 _BEHIND_MS = 100
 """How long a row that came late is taken as a sign that more are on their way."""
 
@@ -123,3 +126,30 @@ class Slices:
         else:
             self._through.clear()
             self._round = 0.0
+
+
+class WakeUp:
+    """The one timer of a subtask that begins the next slice. Whose key it has does not matter. `clock` is in seconds,
+    and nobody sets it; timers go by one that somebody may set back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._at = 0
+        self._overdue = 0.0
+
+    def is_overdue(self) -> bool:
+        """Tell whether no timer is set that will fire."""
+        return not self._at or self._clock() > self._overdue
+
+    def set(self, now: int, wait_ms: int) -> int:
+        """Return the time to set a timer for, epoch ms."""
+        self._at = now + wait_ms
+        self._overdue = self._clock() + wait_ms / 1000 + _OVERDUE_S
+        return self._at
+
+    def fires(self, now: int) -> bool:
+        """Tell whether it is time for a slice, which is told once."""
+        if not self._at or (now < self._at and not self.is_overdue()):
+            return False
+        self._at = 0
+        return True

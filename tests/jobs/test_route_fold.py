@@ -13,6 +13,7 @@ import pytest
 from pyflink.common import Row
 
 from jobs.operators import routes
+from jobs.operators.aside import Record
 from schemas.flink_types import LEASES
 from tests.jobs.fakes import Checkpoint, Subtask, run_for
 from tests.jobs.world import HEARTBEAT, JOB, OTHER_JOB, REGISTRY, A, B, C, D, World, decided, fold
@@ -994,7 +995,7 @@ def test_what_is_folded_leaves_the_journal_although_there_is_more(
     task = world.start()
     decode = routes._decode
 
-    def slow(record: routes._Record, service: str) -> RegistrationEvent:
+    def slow(record: Record, service: str) -> RegistrationEvent:
         world.clock.pass_time(1)
         return decode(record, service)
 
