@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from waypost.model.events import LeaseTransition
 from waypost.model.stamp import Stamp
@@ -35,10 +35,9 @@ def append_time(column: str) -> int:
 
 
 class Aside:
-    """See the module. `key` is the service as Flink's key, for a turn that Flink has not given it."""
+    """See the module."""
 
-    def __init__(self, key: Any, rows: Iterable[bytes] = ()) -> None:
-        self.key = key
+    def __init__(self, rows: Iterable[bytes] = ()) -> None:
         self._rows = deque(rows)
         self.size = sum(map(len, self._rows))
         """Bytes of the rows that are not begun."""
@@ -50,6 +49,11 @@ class Aside:
 
     def __bool__(self) -> bool:
         return bool(self._rows or self._items)
+
+    @property
+    def explicit(self) -> bool:
+        """Tell whether the next that waits is an explicit change."""
+        return isinstance(self._items[0], Record) if self._items else bool(self._rows) and _is_column(self._rows[0])
 
     def add(self, row: bytes) -> None:
         self._rows.append(row)

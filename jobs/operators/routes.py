@@ -22,7 +22,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -129,6 +129,8 @@ _MAX_SNAPSHOTS = 3
 class _Live:
     """What this task knows of a service besides its state: gone with the task, and rightly so."""
 
+    key: Any
+    """The service as Flink's key, for a turn that Flink has not given it."""
     wrote: int
     leased: LeasedTable
     epoch: int = 0
@@ -153,6 +155,11 @@ class _Live:
     """When the next isolation is over; a timer is set. 0: there is none."""
     oldest: int = 0
     """Append time of the oldest registration record that is not published yet."""
+
+    def is_due(self, now: int) -> bool:
+        """Tell whether a timer has anything to do. (Some were set for what has been done since, or for slices.)"""
+        times = self.timer, self.next_audit, self.audited.slot, self.isolated_until
+        return any(0 < at <= now for at in times)
 
 
 class RouteFold(KeyedCoProcessFunction):
@@ -224,16 +231,17 @@ class RouteFold(KeyedCoProcessFunction):
     # -- input -----------------------------------------------------------------------------------------
 
     def process_element1(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
-        yield from self._in_time(self._register(value[0], value[1], ctx), ctx)
+        yield from self._in_time(self._register(value[0], value[1], ctx), True, ctx)
 
     def process_element2(self, value: Row, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
-        yield from self._in_time(self._process(value[0], value[1], bytes(value[2]), ctx), ctx)
+        explicit = value[1] in (REGISTRATIONS, ISOLATIONS)
+        yield from self._in_time(self._process(value[0], value[1], bytes(value[2]), ctx), explicit, ctx)
 
-    def _in_time(self, work: Iterator[Any], ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
+    def _in_time(self, work: Iterator[Any], explicit: bool, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         """Do what a row asks for, note how long it takes, and see to it that slices have their turn."""
         self._slices.begin_row()
         yield from work
-        self._slices.end_row()
+        self._slices.end_row(explicit=explicit)
         while self._aside_bytes > _MAX_ASIDE:
             yield from self._slice(ctx, ctx.timer_service().current_processing_time())
         if self._slices and self._wake_up.is_overdue():
@@ -252,8 +260,8 @@ class RouteFold(KeyedCoProcessFunction):
         now = ctx.timer_service().current_processing_time()
         if kind == LEASES:
             transitions = decode_transitions(body)
-            if self._has_to_wait(service, len(transitions)):
-                self._put_aside(service, body, len(transitions), ctx, now)
+            if self._has_to_wait(service, len(transitions), explicit=False):
+                self._put_aside(service, body, len(transitions), False, ctx, now)
                 return
             fold, live = self._turn(service, ctx)
             self._fold_leases(fold, transitions)
@@ -282,9 +290,10 @@ class RouteFold(KeyedCoProcessFunction):
         if now - append_time(column) > _MAX_LAG_MS and self._aside_bytes < _MAX_ASIDE // 2:
             self._slices.note_backlog()
         count = column.count(ENTRY) + 1
-        has_to_wait = self._has_to_wait(service, count) or not self._slices.has_room()
-        if has_to_wait and (service in self._live or any(_is_readable(r, service) for r in records(column))):
-            self._put_aside(service, column.encode(), count, ctx, now)
+        if self._has_to_wait(service, count, explicit=True) and (
+            service in self._live or any(_is_readable(r, service) for r in records(column))
+        ):
+            self._put_aside(service, column.encode(), count, True, ctx, now)
             return
         readable, refusals = self._readable(service, records(column))
         yield from refusals
@@ -330,11 +339,14 @@ class RouteFold(KeyedCoProcessFunction):
     def _conclude(
         self, service: str, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int
     ) -> Iterator[Any]:
+        self._note_folded(live, now)
+        yield from self._publish(service, fold, ctx, now)
+
+    def _note_folded(self, live: _Live, now: int) -> None:
         for op, n in self._read.items():  # Each call of Java may have to wait for other threads of Python.
             self._meters.count(REGISTRATIONS_READ, op, n)
         self._read.clear()
         live.lag = max(0, min(now - self._state.header.event_time, _MAX_LAG_MS))
-        yield from self._publish(service, fold, ctx, now)
 
     def _readable(
         self, service: str, some: list[Record]
@@ -365,36 +377,38 @@ class RouteFold(KeyedCoProcessFunction):
         for transition in transitions:
             fold.apply(transition, self._cause(transition))
 
-    def _has_to_wait(self, service: str, count: int) -> bool:
+    def _has_to_wait(self, service: str, count: int, *, explicit: bool) -> bool:
         """Tell whether so many records or leases of a service are put aside.
 
         That is also so when something about the service waits, which what comes later must not overtake: of an instance
         that is not registered yet there is nothing to update, and a table's position covers all leases until then.
         """
-        if count > _AT_ONCE:
+        if count > _AT_ONCE or not self._slices.has_room(explicit=explicit):
             return True
         if service in self._live:
             return service in self._aside
         return bool(list(self._state.journal.get() or ()))
 
-    def _put_aside(self, service: str, row: bytes, count: int, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
+    def _put_aside(
+        self, service: str, row: bytes, count: int, explicit: bool, ctx: KeyedCoProcessFunction.Context, now: int
+    ) -> None:
         """Keep what a row carries, so many records or leases, for slices of its own."""
         self._turn(service, ctx)
         self._state.journal.add(row)
         if service not in self._aside:
-            self._aside[service] = Aside(self._keys.get())
+            self._aside[service] = Aside()
         self._aside[service].add(row)
         self._aside_bytes += len(row)
-        self._slices.add(service, count)
+        self._slices.add(service, count, explicit=explicit)
         self._wake(ctx, now, 1)
 
     def _take_up(self, service: str, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
         """Go on with what a former task has put aside."""
         rows = [bytes(row) for row in self._state.journal.get() or ()]
         if rows:
-            aside = self._aside[service] = Aside(self._keys.get(), rows)
+            aside = self._aside[service] = Aside(rows)
             self._aside_bytes += aside.size
-            self._slices.add(service, aside.count())
+            self._slices.add(service, aside.count(), explicit=aside.explicit)
             self._wake(ctx, now, 1)
 
     def _wake(self, ctx: KeyedCoProcessFunction.Context, now: int, wait_ms: int) -> None:
@@ -403,12 +417,24 @@ class RouteFold(KeyedCoProcessFunction):
             ctx.timer_service().register_processing_time_timer(self._wake_up.set(now, wait_ms))
 
     def _slice(self, ctx: KeyedCoProcessFunction.Context, now: int) -> Iterator[Any]:
-        """Fold some of what was put aside by the service whose turn it is, and write it. The current key is its own
-        afterwards."""
-        service = self._slices.begin()
+        """Do what was put aside by those whose turn it is. The current key is that of the last one afterwards."""
+        self._slices.begin()
+        while True:
+            service = self._slices.next()
+            self._keys.turn_to(self._live[service].key)
+            fold, live = self._turn(service, ctx)
+            folded = 0
+            if service in self._aside:
+                folded = yield from self._fold_aside(service, fold, live, now)
+            yield from self._come_back(service, fold, live, ctx, now)
+            self._slices.took(max(1, folded))
+            if not self._slices or self._slices.is_over():
+                break
+        self._slices.end()
+
+    def _fold_aside(self, service: str, fold: ServiceFold, live: _Live, now: int) -> Generator[Any, None, int]:
+        """Fold some of what a service has put aside, and return how many records or leases."""
         aside = self._aside[service]
-        self._keys.turn_to(aside.key)
-        fold, live = self._turn(service, ctx)
         folded, size = 0, aside.size
         while aside and not (folded and self._slices.is_over()):
             some = aside.take(_AT_ONCE)
@@ -419,16 +445,15 @@ class RouteFold(KeyedCoProcessFunction):
             folded += len(some)
         self._aside_bytes -= size - aside.size
         if aside:
-            self._slices.add(service, 0)
+            self._slices.add(service, 0, explicit=aside.explicit)
             left = aside.shorter_journal()
             if left:
                 self._state.journal.update(left)
         else:
             self._state.journal.clear()
             del self._aside[service]
-        yield from self._conclude(service, fold, live, ctx, now)
-        self._save(service)
-        self._slices.end(folded)
+        self._note_folded(live, now)
+        return folded
 
     def _refuse(self, record: Record, why: DecodeError, topic: str = "") -> tuple[OutputTag, Row]:
         self._meters.count(DEAD_LETTERS, why.reason)
@@ -453,10 +478,31 @@ class RouteFold(KeyedCoProcessFunction):
 
     def on_timer(self, timestamp: int, ctx: KeyedCoProcessFunction.OnTimerContext) -> Iterator[Any]:
         service = ctx.get_current_key()
-        fold, live = self._turn(service, ctx)
         # A clock that was set back must not make a timer that has fired look like one that is still to come.
         now = max(timestamp, ctx.timer_service().current_processing_time())
-        if live.timer <= timestamp:
+        known = self._live.get(service)
+        if known is None or known.is_due(now):
+            explicit = known is not None and known.oldest > 0
+            if known is None or self._slices.has_room(explicit=explicit):
+                self._slices.begin_row()
+                fold, live = self._turn(service, ctx)
+                yield from self._come_back(service, fold, live, ctx, now)
+                self._slices.end_row(explicit=explicit)
+            else:
+                self._slices.add(service, 1, explicit=explicit)
+                self._wake(ctx, now, 1)
+        if self._wake_up.fires(now):
+            wait_ms = self._slices.wait_ms() if self._slices else 0
+            if self._slices and not wait_ms:
+                yield from self._slice(ctx, now)
+            if self._slices:
+                self._wake(ctx, max(now, ctx.timer_service().current_processing_time()), max(1, wait_ms))
+
+    def _come_back(
+        self, service: str, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int
+    ) -> Iterator[Any]:
+        """Do whatever is due of a service by now."""
+        if live.timer <= now:
             live.timer = 0
         if now >= live.next_audit:
             # Never quite the same, so that services that came together do not stay together.
@@ -475,12 +521,6 @@ class RouteFold(KeyedCoProcessFunction):
         self._audit(fold, live, ctx, now)
         yield from self._publish(service, fold, ctx, now)
         self._save(service)
-        if self._wake_up.fires(now):
-            wait_ms = self._slices.wait_ms() if self._slices else 0
-            if self._slices and not wait_ms:
-                yield from self._slice(ctx, now)
-            if self._slices:
-                self._wake(ctx, max(now, ctx.timer_service().current_processing_time()), max(1, wait_ms))
 
     def _save(self, service: str) -> None:
         if bool(self._state.pending) != (service in self._dirty):
@@ -501,7 +541,7 @@ class RouteFold(KeyedCoProcessFunction):
         if live is None:
             now = ctx.timer_service().current_processing_time()
             live = self._live[service] = _Live(
-                now - max(self._routes.coalesce_ms, _MAX_LAG_MS), LeasedTable(fold.leased_routes())
+                self._keys.get(), now - max(self._routes.coalesce_ms, _MAX_LAG_MS), LeasedTable(fold.leased_routes())
             )
             if not self._state.header.revision:
                 live.leased.read_on()  # Nothing was published yet, so nothing takes long.

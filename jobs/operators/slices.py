@@ -1,14 +1,16 @@
-"""Whose turn it is to be folded, when more has come than passes at once.
+"""Whose turn it is, when more has to be done than passes at once.
 
-Flink hands over rows in their order. Whoever folded a storm as it comes would hold up, for as long as the storm takes,
-an explicit change of a service that has nothing to do with it. So rows are folded as they come only while that leaves
-half of the time free, and none that carries many records or leases. Anything else of them is put aside by its service,
-which is cheap, and folded in slices, one service at a time. (Isolations and windows are few, and never wait,
-nor do single leases: each tick tells its own.)
+Flink hands over rows in their order, and all timers that are due before the next row. Whoever folded a storm as it
+comes, or wrote whatever is to be written by now, would hold up an explicit change of a service that has nothing to do
+with it. So rows are folded as they come, and timers do what they were set for, only while that leaves half of the time
+free, and no row that carries many records or leases is. Anything else is put aside by its service, which is cheap, and
+done in slices. (Isolations and windows are few, and never wait.) Explicit changes have a half of their own: they wait
+for each other, but not for leases that end or begin, nor for anybody's writes.
 
-Whose slice is next is decided by fair queueing (Demers, Keshav and Shenker, 1989): by the *round* in which a service
-would be through, were all that wait folded in turns, a record each. One with little to fold is through in an early
-round, so it goes before a thousand others that wait longer and want more. Who always wants more takes turns.
+Whose turn it is in a slice is decided by fair queueing (Demers, Keshav and Shenker, 1989): by the *round* in which a
+service would be through, were all that wait served in turns, a record each. One with little to fold is through in an
+early round, so it goes before a thousand others that wait longer and want more. Who always wants more takes turns.
+There are two such queues, and each has every other turn: services that wait with explicit changes, and all others.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ import time
 from collections.abc import Callable
 
 SLICE_MS = 10
-"""How long a slice folds before it lets others go on. Writing what it folded comes on top."""
+"""How long a slice takes before it lets others go on. Writing what it folded last comes on top."""
 
 _SHARE = 0.5
-"""Which part of the time rows may take that are folded as they come."""
+"""Which part of the time may go to rows that are folded as they come, and timers."""
 
 _FIRST = 4
 """While the job is behind, rows have so many times as long as a slice took. What is read takes its turn; what is not
@@ -34,38 +36,78 @@ _BEHIND_MS = 100
 """How long a row that came late is taken as a sign that more are on their way."""
 
 
+class _FairQueue:
+    """Who waits, and in which round each is through."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, str]] = []
+        """The round, and the order in which they came."""
+        self._waiting: dict[str, int] = {}
+        """Which entry of the heap counts; others are of those that left."""
+        self._through: dict[str, float] = {}
+        """In which round each service is through with all it ever put aside, since the queue was empty."""
+        self._round = 0.0
+        self._came = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, service: str) -> bool:
+        return service in self._waiting
+
+    def add(self, service: str, records: int) -> None:
+        through = self._through[service] = max(self._round, self._through.get(service, 0.0)) + records
+        if service not in self._waiting:
+            self._came += 1
+            self._waiting[service] = self._came
+            heapq.heappush(self._heap, (through, self._came, service))
+
+    def leave(self, service: str) -> None:
+        self._waiting.pop(service, None)
+
+    def next(self) -> str:
+        while True:
+            _, came, service = heapq.heappop(self._heap)
+            if self._waiting.get(service) == came:
+                del self._waiting[service]
+                return service
+
+    def took(self, records: int) -> None:
+        if self._waiting:
+            self._round += records / len(self._waiting)
+        else:
+            self._heap.clear()
+            self._through.clear()
+            self._round = 0.0
+
+
 class Slices:
     """What waits in one subtask, all services together. `clock` is in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._queue: list[tuple[float, int, str]] = []
-        """A heap: the round in which a service is through, and the order in which they came."""
-        self._waiting: set[str] = set()
-        self._through: dict[str, float] = {}
-        """In which round each service is through with all it ever put aside, since the queue was empty."""
-        self._round = 0.0
-        self._came = 0
+        self._explicit, self._others = _FairQueue(), _FairQueue()
+        self._turn = self._explicit
         self._began = self._ended = self._noted = self._row = clock()
         self._behind_until = 0.0
         self._spent_on_rows = 0.0
         """Since the last slice."""
-        self._owed = 0.0
-        """How long rows have taken beyond their share of the time."""
+        self._owed = {True: 0.0, False: 0.0}
+        """How long explicit changes, and all together, have taken beyond their share of the time."""
 
     def __bool__(self) -> bool:
         """Whether a service waits."""
-        return bool(self._queue)
+        return bool(self._explicit or self._others)
 
     # -- rows ------------------------------------------------------------------------------------------
 
-    def has_room(self) -> bool:
-        """Tell whether a row may be folded as it comes."""
+    def has_room(self, *, explicit: bool) -> bool:
+        """Tell whether a row may be folded as it comes, or a timer do what it was set for."""
         self._pay(self._clock())
-        return self._owed < SLICE_MS / 1000
+        return self._owed[explicit] < SLICE_MS / 1000
 
     def begin_row(self) -> None:
-        """Note that a row has come."""
+        """Note that a row has come, or a timer fires."""
         self._row = self._clock()
         self._pay(self._row)
 
@@ -73,27 +115,28 @@ class Slices:
         """Note that this row comes late, because there are many."""
         self._behind_until = self._clock() + _BEHIND_MS / 1000
 
-    def end_row(self) -> None:
-        """Note that what the row asked for is done."""
+    def end_row(self, *, explicit: bool) -> None:
+        """Note that what it asked for is done."""
         now = self._noted = self._clock()
         spent = now - self._row
         self._spent_on_rows += spent
-        # Not more, so that a storm that is over holds up nobody.
-        self._owed = min(self._owed + spent * (1 - _SHARE), 2 * SLICE_MS / 1000)
+        for account in {explicit, False}:
+            # Not more, so that a storm that is over holds up nobody.
+            self._owed[account] = min(self._owed[account] + spent * (1 - _SHARE), 2 * SLICE_MS / 1000)
 
     def _pay(self, now: float) -> None:
-        self._owed = max(0.0, self._owed - max(0.0, now - self._noted) * _SHARE)
+        for account, owed in self._owed.items():
+            self._owed[account] = max(0.0, owed - max(0.0, now - self._noted) * _SHARE)
         self._noted = now
 
     # -- slices ----------------------------------------------------------------------------------------
 
-    def add(self, service: str, records: int) -> None:
-        """Queue a service that has put so many more records aside."""
-        through = self._through[service] = max(self._round, self._through.get(service, 0.0)) + records
-        if service not in self._waiting:
-            self._waiting.add(service)
-            self._came += 1
-            heapq.heappush(self._queue, (through, self._came, service))
+    def add(self, service: str, records: int, *, explicit: bool) -> None:
+        """Queue a service that has put so many more records or leases aside, or, for one, a timer."""
+        if explicit:
+            self._others.leave(service)
+        queue = self._explicit if explicit or service in self._explicit else self._others
+        queue.add(service, records)
 
     def wait_ms(self) -> int:
         """Return how long the next slice leaves the time to rows; 0: it may begin.
@@ -107,25 +150,27 @@ class Slices:
             return 0
         return int(left * 1000) + 1
 
-    def begin(self) -> str:
-        """Begin a slice, and return whose it is. There must be one that waits."""
+    def begin(self) -> None:
         self._began = self._clock()
-        _, _, service = heapq.heappop(self._queue)
-        self._waiting.remove(service)
-        return service
+
+    def next(self) -> str:
+        """Return whose turn it is in this slice. There must be one that waits."""
+        other = self._others if self._turn is self._explicit else self._explicit
+        self._turn = other or self._turn
+        return self._turn.next()
 
     def is_over(self) -> bool:
+        """Tell whether the slice has had its time."""
         return self._clock() >= self._began + SLICE_MS / 1000
 
-    def end(self, records: int) -> None:
-        """Note that the slice is over with all that it caused, and how many records it has folded."""
+    def took(self, records: int) -> None:
+        """Note that a turn is over in which so many records were folded, or so much else was done."""
+        self._turn.took(records)
+
+    def end(self) -> None:
+        """Note that the slice is over with all that it caused."""
         self._ended = self._noted = self._clock()
         self._spent_on_rows = 0.0
-        if self._queue:
-            self._round += records / len(self._queue)
-        else:
-            self._through.clear()
-            self._round = 0.0
 
 
 class WakeUp:

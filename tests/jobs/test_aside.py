@@ -39,7 +39,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_everything_is_taken_in_its_order_and_stays_in_the_journal_until_then(steps: list) -> None:  # type: ignore[type-arg]
-    aside, journal, given_, taken = Aside("its key"), list[bytes](), 0, list[int]()
+    aside, journal, given_, taken = Aside(), list[bytes](), 0, list[int]()
     for what, count in steps:
         if what == "take":
             some = [offset(item) for item in aside.take(count)]
@@ -51,7 +51,7 @@ def test_everything_is_taken_in_its_order_and_stays_in_the_journal_until_then(st
                 assert left is None or sum(map(len, left)) < sum(map(len, journal))
                 journal = journal if left is None else left
             else:
-                aside, journal = Aside("its key"), []
+                aside, journal = Aside(), []
         else:
             row = what(given_, count)
             aside.add(row)
@@ -59,7 +59,7 @@ def test_everything_is_taken_in_its_order_and_stays_in_the_journal_until_then(st
             given_ += count
         assert taken == list(range(len(taken)))
         assert bool(aside) == (len(taken) < given_)
-        again, found = Aside("its key", journal), list[int]()
+        again, found = Aside(journal), list[int]()
         while again:
             found += [offset(item) for item in again.take(20)]
         assert found[found.index(len(taken)) :] == list(range(len(taken), given_)) if aside else not found
@@ -68,7 +68,7 @@ def test_everything_is_taken_in_its_order_and_stays_in_the_journal_until_then(st
 @given(st.lists(st.integers(1, 9), max_size=9))
 def test_the_journal_does_not_keep_all_it_ever_had(counts: list[int]) -> None:
     rows = [column(0, count) for count in counts]
-    aside = Aside("its key", rows)
+    aside = Aside(rows)
     assert aside.size == sum(map(len, rows))
     assert aside.count() == sum(counts)
     journal = rows

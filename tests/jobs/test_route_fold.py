@@ -14,6 +14,7 @@ from pyflink.common import Row
 
 from jobs.operators import routes
 from jobs.operators.aside import Record
+from jobs.operators.slices import SLICE_MS
 from schemas.flink_types import LEASES
 from tests.jobs.fakes import Checkpoint, Subtask, run_for
 from tests.jobs.world import HEARTBEAT, JOB, OTHER_JOB, REGISTRY, A, B, C, D, World, decided, fold
@@ -943,15 +944,18 @@ def test_what_comes_in_bulk_is_folded_in_slices_and_holds_up_nobody(world: World
     assert not any(task.state.lists.values())
 
 
-def test_few_records_in_bulk_are_folded_before_many_that_wait_longer(world: World) -> None:
+def test_few_records_in_bulk_are_folded_before_many_that_wait_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = world.start()
+    slow_down(world, monkeypatch, SLICE_MS)
     storm = [ServiceKey("default", f"storm-{n}") for n in range(100)]
     for service in storm:
         task.process(bulk(world, service, 300))
     task.run_for(5)
 
     task.process(bulk(world, B, 20))
-    task.run_for(2)
+    task.run_for(10 * SLICE_MS)
 
     assert len(world.table(B)) == 20
     assert sum(bool(world.table(service)) for service in storm) < 10

@@ -17,21 +17,23 @@ class Machine:
     def pass_ms(self, ms: float) -> None:
         self.seconds += ms / 1000
 
-    def row(self, ms: float, *, late: bool = False) -> None:
+    def row(self, ms: float, *, late: bool = False, explicit: bool = True) -> None:
         self.slices.begin_row()
         if late:
             self.slices.note_backlog()
         self.pass_ms(ms)
-        self.slices.end_row()
+        self.slices.end_row(explicit=explicit)
 
     def slice(self, ms: float = SLICE_MS, records: int = 1, more: int = 0) -> str:
         """Fold some of whose turn it is; `more` says that some of it is left, and how many came since."""
         assert self.slices
-        service = self.slices.begin()
+        self.slices.begin()
+        service = self.slices.next()
         self.pass_ms(ms)
         if more:
-            self.slices.add(service, more)
-        self.slices.end(records)
+            self.slices.add(service, more, explicit=True)
+        self.slices.took(records)
+        self.slices.end()
         return service
 
 
@@ -41,7 +43,7 @@ def machine() -> Machine:
 
 
 def test_a_slice_is_over_after_its_time(machine: Machine) -> None:
-    machine.slices.add("a", 1)
+    machine.slices.add("a", 1, explicit=True)
     machine.slices.begin()
     assert not machine.slices.is_over()
 
@@ -55,27 +57,40 @@ def test_a_slice_is_over_after_its_time(machine: Machine) -> None:
 
 def test_rows_that_take_less_than_half_of_the_time_are_folded_as_they_come(machine: Machine) -> None:
     for _ in range(1_000):
-        assert machine.slices.has_room()
+        assert machine.slices.has_room(explicit=True)
         machine.row(4)
         machine.pass_ms(5)
 
 
 def test_rows_that_take_more_are_put_aside_after_a_moment_and_not_for_long(machine: Machine) -> None:
     folded = 0
-    while machine.slices.has_room():
+    while machine.slices.has_room(explicit=True):
         machine.row(1)
         folded += 1
     assert SLICE_MS <= folded <= 3 * SLICE_MS
 
     for _ in range(10_000):
         machine.row(1)
-    assert not machine.slices.has_room()
+    assert not machine.slices.has_room(explicit=True)
     machine.pass_ms(3 * SLICE_MS)
-    assert machine.slices.has_room(), "a storm that is over holds up nobody"
+    assert machine.slices.has_room(explicit=True), "a storm that is over holds up nobody"
+
+
+def test_explicit_changes_wait_for_each_other_and_everything_else_for_all(machine: Machine) -> None:
+    for _ in range(100):
+        machine.row(1, explicit=False)
+    assert machine.slices.has_room(explicit=True)
+    assert not machine.slices.has_room(explicit=False)
+    machine.pass_ms(5 * SLICE_MS)
+
+    for _ in range(100):
+        machine.row(1)
+    assert not machine.slices.has_room(explicit=True)
+    assert not machine.slices.has_room(explicit=False)
 
 
 def test_after_a_slice_rows_have_as_long_as_it_took(machine: Machine) -> None:
-    machine.slices.add("a", 100)
+    machine.slices.add("a", 100, explicit=True)
     machine.slice(30, more=1)
 
     machine.row(1)
@@ -87,7 +102,7 @@ def test_after_a_slice_rows_have_as_long_as_it_took(machine: Machine) -> None:
 
 
 def test_a_slice_waits_for_no_rows_when_there_are_none(machine: Machine) -> None:
-    machine.slices.add("a", 100)
+    machine.slices.add("a", 100, explicit=True)
     machine.slice(30, more=1)
 
     machine.pass_ms(1)
@@ -96,7 +111,7 @@ def test_a_slice_waits_for_no_rows_when_there_are_none(machine: Machine) -> None
 
 
 def test_while_the_job_is_behind_rows_have_several_times_as_long(machine: Machine) -> None:
-    machine.slices.add("a", 100)
+    machine.slices.add("a", 100, explicit=True)
     machine.slice(30, more=1)
 
     machine.row(1, late=True)
@@ -107,7 +122,7 @@ def test_while_the_job_is_behind_rows_have_several_times_as_long(machine: Machin
 
 
 def test_late_rows_that_are_over_hold_up_nobody(machine: Machine) -> None:
-    machine.slices.add("a", 100)
+    machine.slices.add("a", 100, explicit=True)
     machine.slice(500, more=1)
     machine.row(1, late=True)
 
@@ -121,27 +136,27 @@ def test_late_rows_that_are_over_hold_up_nobody(machine: Machine) -> None:
 
 def test_who_has_little_to_fold_goes_before_those_that_wait_longer(machine: Machine) -> None:
     for number in range(1_000):
-        machine.slices.add(f"storm-{number}", 100)
+        machine.slices.add(f"storm-{number}", 100, explicit=True)
     for _ in range(50):
         assert machine.slice(records=80, more=0).startswith("storm-")
 
-    machine.slices.add("other", 5)
+    machine.slices.add("other", 5, explicit=True)
 
     assert machine.slice(records=5) == "other"
 
 
 def test_who_always_has_little_more_goes_before_those_with_much_again_and_again(machine: Machine) -> None:
     for number in range(100):
-        machine.slices.add(f"storm-{number}", 1_000)
+        machine.slices.add(f"storm-{number}", 1_000, explicit=True)
     for _ in range(100):
-        machine.slices.add("other", 1)
+        machine.slices.add("other", 1, explicit=True)
         assert machine.slice() == "other"
         machine.slice(records=100, more=1)
 
 
 def test_who_always_wants_more_takes_turns(machine: Machine) -> None:
     for service in ("a", "b", "c"):
-        machine.slices.add(service, 10)
+        machine.slices.add(service, 10, explicit=True)
 
     turns = [machine.slice(records=10, more=10) for _ in range(300)]
 
@@ -150,11 +165,11 @@ def test_who_always_wants_more_takes_turns(machine: Machine) -> None:
 
 
 def test_everybody_has_a_turn(machine: Machine) -> None:
-    machine.slices.add("large", 10_000)
+    machine.slices.add("large", 10_000, explicit=True)
 
     turns = []
     while "large" not in turns:
-        machine.slices.add(f"small-{len(turns)}", 10)
+        machine.slices.add(f"small-{len(turns)}", 10, explicit=True)
         turns.append(machine.slice(records=10))
 
     assert len(turns) < 2_100
@@ -162,17 +177,17 @@ def test_everybody_has_a_turn(machine: Machine) -> None:
 
 def test_what_waits_is_over_when_all_had_their_turn(machine: Machine) -> None:
     for service in ("a", "b", "a"):
-        machine.slices.add(service, 1)
+        machine.slices.add(service, 1, explicit=True)
 
     assert [machine.slice(), machine.slice()] == ["a", "b"]
     assert not machine.slices
 
 
 def test_who_had_much_folded_in_an_earlier_storm_is_like_others_in_the_next(machine: Machine) -> None:
-    machine.slices.add("a", 100_000)
+    machine.slices.add("a", 100_000, explicit=True)
     machine.slice(records=100_000)
 
-    machine.slices.add("a", 10)
-    machine.slices.add("b", 20)
+    machine.slices.add("a", 10, explicit=True)
+    machine.slices.add("b", 20, explicit=True)
 
     assert [machine.slice(), machine.slice()] == ["a", "b"]
