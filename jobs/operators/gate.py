@@ -9,6 +9,7 @@ from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor
 
+from jobs.operators.collector import spare_what_stays
 from jobs.operators.keyed_state import BYTES, StateMap, StateValue
 from jobs.operators.meters import Meters
 from schemas.flink_types import DECIDED, LEASES
@@ -86,6 +87,7 @@ class LapseGate(KeyedProcessFunction):
         self._catch_up_ms = catch_up_ms
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        spare_what_stays()
         self._rows = runtime_context.get_map_state(MapStateDescriptor("rows", Types.STRING(), BYTES))
         self._clock = StateValue(runtime_context, "clock", encode_clock, decode_clock, Clock)
         # Of the time when nothing but deferred lapses had to wait; a savepoint of then must find it.

@@ -11,6 +11,7 @@ from pyflink.common import Row
 from pyflink.datastream import KeyedCoProcessFunction, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
 
+from jobs.operators.collector import spare_what_stays
 from jobs.operators.keyed_state import BYTES
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import PARTIALS, dead_letter
@@ -61,6 +62,7 @@ class LeaseFold(KeyedCoProcessFunction):
         self._windows = windows
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        spare_what_stays()
         self._directory = runtime_context.get_state(ValueStateDescriptor("directory", BYTES))
         self._last_beats = runtime_context.get_state(ValueStateDescriptor("last-beats", BYTES))
         self._tallies = runtime_context.get_state(ValueStateDescriptor("tallies", BYTES))

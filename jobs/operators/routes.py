@@ -31,6 +31,7 @@ from pyflink.datastream import KeyedCoProcessFunction, OutputTag, RuntimeContext
 
 from jobs.operators.aside import Aside, Record, append_time, records
 from jobs.operators.audit import Audited, TableAudit
+from jobs.operators.collector import spare_what_stays
 from jobs.operators.keyed_state import CurrentKey, KeyedServiceStore
 from jobs.operators.leased_table import LeasedTable
 from jobs.operators.meters import Meters
@@ -185,6 +186,7 @@ class RouteFold(KeyedCoProcessFunction):
         self._clock = clock
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        spare_what_stays()
         self._state = KeyedServiceStore(runtime_context)
         self._writer = _writer(runtime_context)
         self._store = self._connect()
@@ -287,10 +289,11 @@ class RouteFold(KeyedCoProcessFunction):
 
     def _register(self, service: str, column: str, ctx: KeyedCoProcessFunction.Context) -> Iterator[Any]:
         now = ctx.timer_service().current_processing_time()
-        if now - append_time(column) > _MAX_LAG_MS and self._aside_bytes < _MAX_ASIDE // 2:
-            self._slices.note_backlog()
         count = column.count(ENTRY) + 1
-        if self._has_to_wait(service, count, explicit=True) and (
+        is_late = now - append_time(column) > _MAX_LAG_MS and self._aside_bytes < _MAX_ASIDE // 2
+        # Behind a late one are more, and to read them is cheaper than to fold it.
+        are_many = is_late and self._slices.note_backlog()
+        if (are_many or self._has_to_wait(service, count, explicit=True)) and (
             service in self._live or any(_is_readable(r, service) for r in records(column))
         ):
             self._put_aside(service, column.encode(), count, True, ctx, now)
@@ -481,6 +484,8 @@ class RouteFold(KeyedCoProcessFunction):
         # A clock that was set back must not make a timer that has fired look like one that is still to come.
         now = max(timestamp, ctx.timer_service().current_processing_time())
         known = self._live.get(service)
+        if known is not None:
+            self._skip_audit(known, ctx, now)
         if known is None or known.is_due(now):
             explicit = known is not None and known.oldest > 0
             if known is None or self._slices.has_room(explicit=explicit):
@@ -504,23 +509,30 @@ class RouteFold(KeyedCoProcessFunction):
         """Do whatever is due of a service by now."""
         if live.timer <= now:
             live.timer = 0
+        self._skip_audit(live, ctx, now)
         if now >= live.next_audit:
-            # Never quite the same, so that services that came together do not stay together.
-            live.next_audit = now + int(self._routes.audit_ms * random.uniform(*_AUDIT_JITTER))
-            ctx.timer_service().register_processing_time_timer(live.next_audit)
-            self._look(ctx, now)
-            if self._slices and live.skipped < _AUDITS_SKIPPED:
-                live.skipped += 1
-            else:
-                live.skipped = 0
-                live.leased.read_on()
-                self._table_audit.begin(live.audited, now)
+            self._await_audit(live, ctx, now)
+            live.skipped = 0
+            live.leased.read_on()
+            self._table_audit.begin(live.audited, now)
             if now >= live.next_purge:
                 live.next_purge = now + _PURGE_MS
                 fold.purge(self._state.header.event_time)
         self._audit(fold, live, ctx, now)
         yield from self._publish(service, fold, ctx, now)
         self._save(service)
+
+    def _skip_audit(self, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
+        """Leave an audit out if there is more to do than passes at once, but not for ever."""
+        if now >= live.next_audit and self._slices and live.skipped < _AUDITS_SKIPPED:
+            live.skipped += 1
+            self._await_audit(live, ctx, now)
+
+    def _await_audit(self, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
+        # Never quite the same, so that services that came together do not stay together.
+        live.next_audit = now + int(self._routes.audit_ms * random.uniform(*_AUDIT_JITTER))
+        ctx.timer_service().register_processing_time_timer(live.next_audit)
+        self._look(ctx, now)
 
     def _save(self, service: str) -> None:
         if bool(self._state.pending) != (service in self._dirty):

@@ -111,9 +111,11 @@ class Slices:
         self._row = self._clock()
         self._pay(self._row)
 
-    def note_backlog(self) -> None:
-        """Note that this row comes late, because there are many."""
-        self._behind_until = self._clock() + _BEHIND_MS / 1000
+    def note_backlog(self) -> bool:
+        """Note that this row comes late, and tell whether others that did were just before it."""
+        now = self._clock()
+        before, self._behind_until = self._behind_until, now + _BEHIND_MS / 1000
+        return now < before
 
     def end_row(self, *, explicit: bool) -> None:
         """Note that what it asked for is done."""

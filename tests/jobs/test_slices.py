@@ -24,14 +24,14 @@ class Machine:
         self.pass_ms(ms)
         self.slices.end_row(explicit=explicit)
 
-    def slice(self, ms: float = SLICE_MS, records: int = 1, more: int = 0) -> str:
+    def slice(self, ms: float = SLICE_MS, records: int = 1, more: int = 0, explicit: bool = True) -> str:
         """Fold some of whose turn it is; `more` says that some of it is left, and how many came since."""
         assert self.slices
         self.slices.begin()
         service = self.slices.next()
         self.pass_ms(ms)
         if more:
-            self.slices.add(service, more, explicit=True)
+            self.slices.add(service, more, explicit=explicit)
         self.slices.took(records)
         self.slices.end()
         return service
@@ -191,3 +191,42 @@ def test_who_had_much_folded_in_an_earlier_storm_is_like_others_in_the_next(mach
     machine.slices.add("b", 20, explicit=True)
 
     assert [machine.slice(), machine.slice()] == ["a", "b"]
+
+
+def test_explicit_changes_and_others_have_every_other_turn(machine: Machine) -> None:
+    for number in range(10):
+        machine.slices.add(f"explicit-{number}", 1, explicit=True)
+        machine.slices.add(f"other-{number}", 1, explicit=False)
+
+    turns = [machine.slice().partition("-")[0] for _ in range(20)]
+
+    assert {tuple(turns[n : n + 2]) for n in range(0, 20, 2)} in ({("explicit", "other")}, {("other", "explicit")})
+    assert not machine.slices
+
+
+def test_who_waits_gets_on_with_an_explicit_change_and_has_one_turn(machine: Machine) -> None:
+    for service in ("a", "b", "c", "d"):
+        machine.slices.add(service, 1, explicit=False)
+
+    machine.slices.add("d", 1, explicit=True)
+
+    turns = [machine.slice() for _ in range(4)]
+    assert "d" in turns[:2]
+    assert sorted(turns) == ["a", "b", "c", "d"]
+    assert not machine.slices
+
+
+def test_who_has_left_a_queue_and_comes_again_has_one_turn_in_it(machine: Machine) -> None:
+    machine.slices.add("a", 1, explicit=False)
+    machine.slices.add("a", 1, explicit=True)
+    machine.slices.add("b", 1, explicit=False)
+    machine.slices.add("c", 5, explicit=False)
+
+    while machine.slice(more=0) != "a":
+        pass
+    machine.slices.add("a", 5, explicit=False)
+    turns = []
+    while machine.slices:
+        turns.append(machine.slice())
+
+    assert turns.count("a") == 1
