@@ -12,7 +12,7 @@ import gc
 
 
 def spare_what_stays() -> None:
-    """Call when a task begins. What a former task of this process has left behind goes with the next full collection."""
+    """Call when a task begins. What a former task has left behind goes with the next full collection."""
     gc.unfreeze()
     if _freeze not in gc.callbacks:
         gc.callbacks.append(_freeze)

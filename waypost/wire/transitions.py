@@ -1,8 +1,8 @@
 """What travels between the folds inside the job: lease transitions and shard rows ↔ bytes.
 
-Not a contract with anybody outside: both ends are always of one build, since a job is upgraded by savepoint and
-records in flight are not part of one. The gate, however, keeps rows and what waits in its state, so the version is
-checked like any state's, and the one before is read: version 1 had no brake.
+Not a contract with anybody outside: as a rule both ends are of one build, since a job is upgraded by savepoint and
+records in flight are not part of one. They are part of a checkpoint, though, and the gate keeps rows and what waits in
+its state, so the version is checked like any state's, and the one before is read: version 1 had no brake.
 """
 
 from __future__ import annotations
