@@ -396,7 +396,8 @@ class RouteFold(KeyedCoProcessFunction):
         self, service: str, row: bytes, count: int, explicit: bool, ctx: KeyedCoProcessFunction.Context, now: int
     ) -> None:
         """Keep what a row carries, so many records or leases, for slices of its own."""
-        self._turn(service, ctx)
+        if service not in self._live:
+            self._turn(service, ctx)
         self._state.journal.add(row)
         if service not in self._aside:
             self._aside[service] = Aside()
