@@ -36,7 +36,7 @@ from jobs.operators.keyed_state import CurrentKey, KeyedServiceStore
 from jobs.operators.leased_table import LeasedTable
 from jobs.operators.meters import Meters
 from jobs.operators.outputs import dead_letter
-from jobs.operators.slices import Slices, WakeUp
+from jobs.operators.slices import SLICE_MS, Slices, WakeUp
 from schemas.flink_types import DECIDED, ISOLATIONS, LEASES, REGISTRATIONS, WINDOW
 from waypost.errors import DecodeError, FencedError, PublicationRefused, StoreUnavailable
 from waypost.metrics import (
@@ -152,6 +152,8 @@ class _Live:
     lag: int = 0
     """How far behind the log the newest record was when it was read. Not how old it is now: a change that waits would
     fall behind by its own waiting."""
+    explicit: bool = False
+    """Whether an explicit change may wait to be written."""
     isolated_until: int = 0
     """When the next isolation is over; a timer is set. 0: there is none."""
     oldest: int = 0
@@ -318,6 +320,7 @@ class RouteFold(KeyedCoProcessFunction):
                 continue
             at, partition, offset = word.stamp
             recent = now - at < _ANSWER_MS
+            live.explicit = True
             fold.apply(word, Cause(self._isolation, partition, offset), answer=recent, now=now)
         self._await_end(live, ctx)
         yield from self._conclude(service, fold, live, ctx, now)
@@ -371,6 +374,7 @@ class RouteFold(KeyedCoProcessFunction):
             at, partition, offset = event.stamp
             recent = now - at < _ANSWER_MS
             verdict = fold.apply(event, Cause(self._registry, partition, offset), answer=recent)
+            live.explicit = True
             if recent and verdict.applied:
                 live.oldest = min(live.oldest or at, at)
             if verdict.dead:
@@ -488,13 +492,15 @@ class RouteFold(KeyedCoProcessFunction):
         if known is not None:
             self._skip_audit(known, ctx, now)
         if known is None or known.is_due(now):
-            explicit = known is not None and known.oldest > 0
+            explicit = known is not None and (known.explicit or 0 < known.isolated_until <= now)
             if known is None or self._slices.has_room(explicit=explicit):
                 self._slices.begin_row()
                 fold, live = self._turn(service, ctx)
                 yield from self._come_back(service, fold, live, ctx, now)
                 self._slices.end_row(explicit=explicit)
             else:
+                # The slice may come at an earlier time, if the clock was set back.
+                known.timer = 0 if known.timer <= now else known.timer
                 self._slices.add(service, 1, explicit=explicit)
                 self._wake(ctx, now, 1)
         if self._wake_up.fires(now):
@@ -502,7 +508,9 @@ class RouteFold(KeyedCoProcessFunction):
             if self._slices and not wait_ms:
                 yield from self._slice(ctx, now)
             if self._slices:
-                self._wake(ctx, max(now, ctx.timer_service().current_processing_time()), max(1, wait_ms))
+                # Not for all of a long wait: what it depends on may be over sooner.
+                wait_ms = max(1, min(wait_ms, SLICE_MS))
+                self._wake(ctx, max(now, ctx.timer_service().current_processing_time()), wait_ms)
 
     def _come_back(
         self, service: str, fold: ServiceFold, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int
@@ -524,8 +532,11 @@ class RouteFold(KeyedCoProcessFunction):
         self._save(service)
 
     def _skip_audit(self, live: _Live, ctx: KeyedCoProcessFunction.Context, now: int) -> None:
-        """Leave an audit out if there is more to do than passes at once, but not for ever."""
-        if now >= live.next_audit and self._slices and live.skipped < _AUDITS_SKIPPED:
+        """Leave an audit out if there is more to do than passes at once: a few in a row, and none of a table that may
+        have to be written anew."""
+        is_ours = self._opened is not None and live.in_sync and live.epoch == self._opened.epoch
+        skips = (is_ours or self._passive) and live.skipped < _AUDITS_SKIPPED
+        if now >= live.next_audit and self._slices and skips:
             live.skipped += 1
             self._await_audit(live, ctx, now)
 
@@ -592,6 +603,7 @@ class RouteFold(KeyedCoProcessFunction):
                 self._later(ctx, live, now, live.not_before)
                 return
             if not self._state.pending:
+                live.explicit = False
                 return
             # Who is a second behind the log gains nothing by writing each record at once, and catches up sooner by
             # writing each service less often.
@@ -602,6 +614,7 @@ class RouteFold(KeyedCoProcessFunction):
                 return
             yield from self._write(fold, live, ctx, now)
             live.refusals = 0
+            live.explicit = live.explicit and bool(self._state.pending)
         except StoreUnavailable as error:
             self._is_away(ctx, error)
             self._later(ctx, live, now, self._away_until)

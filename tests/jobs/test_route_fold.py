@@ -22,6 +22,7 @@ from tests.model.events import SECOND, T0, a_fact, a_set, deregistered, register
 from waypost.errors import FencedError
 from waypost.model.events import InstanceEvent, LeaseFact
 from waypost.model.fencing import Outcome
+from waypost.model.isolation import Isolation, Verb
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import ChangeOp, Publication, format_digest
 from waypost.model.stamp import Stamp
@@ -1120,6 +1121,63 @@ def test_leases_that_end_one_by_one_in_many_services_hold_up_no_explicit_change(
     task.run_for(10 * SECOND)
     assert all(len(world.table(events[0].service)) == 20 for events in fleets)
     assert not any(task.state.lists.values())
+
+
+def test_tables_wiped_in_a_storm_of_others_are_back_as_fast_as_always(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = world.start()
+    idle = [ServiceKey("default", f"idle-{n}") for n in range(20)]
+    for service in idle:
+        world.register(task, service)
+    fleets = [fleet(world, task, ServiceKey("default", f"storm-{n}")) for n in range(40)]
+    task.run_for(20 * SECOND)
+    slow_down(world, monkeypatch, 5)
+
+    began = world.clock.wall
+    for tick in range(1_000):
+        for events in fleets:
+            task.process(ended(world, [events[tick % len(events)]]))
+        task.run_for(100)
+        if tick == 20:
+            world.store.wipe()
+            began = world.clock.wall
+        if tick > 20 and all(world.table(service) for service in idle):
+            break
+
+    assert world.clock.wall - began < 3 * world.routes.audit_ms
+
+
+def test_an_isolation_in_a_storm_of_leases_is_an_explicit_change(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = world.start()
+    fleet(world, task, B)
+    fleets = [fleet(world, task, ServiceKey("default", f"storm-{n}")) for n in range(100)]
+    slow_down(world, monkeypatch, 10)
+    for tick in range(5):
+        for events in fleets:
+            task.process(ended(world, [events[tick]]))
+        task.run_for(20)
+    world.register(task, service=B, instance="q-0")
+    task.run_for(1)
+
+    fold(
+        task,
+        Isolation(
+            verb=Verb.ISOLATE,
+            service=B,
+            instance="p-3",
+            by="me",
+            cause="x",
+            expires_at=world.clock.wall + 600 * SECOND,
+            stamp=world.stamp(),
+        ),
+    )
+    for events in fleets:
+        task.process(ended(world, [events[5]]))
+    task.run_for(10 * SLICE_MS)
+
+    assert "p-3" not in world.table(B)
+    assert sum(len(world.table(events[0].service)) > 34 for events in fleets) > 50, "there was time for all of it"
 
 
 def test_writes_that_are_due_together_leave_time_to_rows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
