@@ -159,12 +159,14 @@ def test_leases_count_the_time_in_which_beats_could_arrive_and_nothing_else(
         job.until(lambda: set().union(*tables.routes().values()) == names)
 
         # A job that is behind writes what several ticks mean at once: who went and came back was never away, then.
-        beats, known = heartbeats(0, STILL), 0
-        for second in (BACK + 9, AGAIN + 9, STILL):
-            topics.write([record for record in beats if known <= record.at - T0 < 1000 * second])
-            known = 1000 * second
-            told = [entry for entry in FLEET_HISTORY if entry[2] <= second - 2 and entry[2] < 1930]
+        beats, written = heartbeats(0, STILL), T0
+        for second in sorted({entry[2] for entry in FLEET_HISTORY[:-1]}):
+            end = T0 + 1000 * (second + 2)
+            topics.write([record for record in beats if written <= record.at < end])
+            written = end
+            told = [entry for entry in FLEET_HISTORY if entry[2] <= second]
             job.until(lambda told=told: history(tables, "fleet") == told)
+        topics.write([record for record in beats if written <= record.at])
         job.until_leased(
             [tell(STILL - 1, 0, as_bytes({"op": "deregister", "service": "left", "instance": "left-deregistered"}))]
         )
