@@ -99,6 +99,7 @@ FLEET_HISTORY = [
     # One lease after its own last beat, at 1928.27, whenever that was found out.
     ("dead-in-stillness", "out", 1935),
 ]
+CLOCKS_HISTORY = [("dead", "out", 95)]
 
 
 def heartbeats(start: int, stop: int) -> list[Planned]:
@@ -160,12 +161,13 @@ def test_leases_count_the_time_in_which_beats_could_arrive_and_nothing_else(
 
         # A job that is behind writes what several ticks mean at once: who went and came back was never away, then.
         beats, written = heartbeats(0, STILL), T0
-        for second in sorted({entry[2] for entry in FLEET_HISTORY[:-1]}):
+        for second in sorted({entry[2] for entry in [*FLEET_HISTORY[:-1], *CLOCKS_HISTORY]}):
             end = T0 + 1000 * (second + 2)
             topics.write([record for record in beats if written <= record.at < end])
             written = end
-            told = [entry for entry in FLEET_HISTORY if entry[2] <= second]
-            job.until(lambda told=told: history(tables, "fleet") == told)
+            for service, meant in (("fleet", FLEET_HISTORY), ("clocks", CLOCKS_HISTORY)):
+                told = [entry for entry in meant if entry[2] <= second]
+                job.until(lambda service=service, told=told: history(tables, service) == told)
         topics.write([record for record in beats if written <= record.at])
         job.until_leased(
             [tell(STILL - 1, 0, as_bytes({"op": "deregister", "service": "left", "instance": "left-deregistered"}))]
@@ -191,7 +193,7 @@ def test_leases_count_the_time_in_which_beats_could_arrive_and_nothing_else(
         job.cancel()
 
     assert history(tables, "fleet") == FLEET_HISTORY
-    assert history(tables, "clocks") == [("dead", "out", 95)]
+    assert history(tables, "clocks") == CLOCKS_HISTORY
     assert history(tables, "left") == [("deregistered", "out", STILL - 1)]
     assert table(tables, "held") == {"held-5": False}, "one more that dies is no part of what was released"
     assert {d.reason for d in topics.dead()} == {"bad-json"}, "the fences, and nothing else"
