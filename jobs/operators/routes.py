@@ -17,7 +17,6 @@ and again; a damaged one is healed by a snapshot.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import time
@@ -296,7 +295,7 @@ class RouteFold(KeyedCoProcessFunction):
         # Behind a late one are more, and to read them is cheaper than to fold it.
         are_many = is_late and self._slices.note_backlog()
         if (are_many or self._has_to_wait(service, count, explicit=True)) and (
-            service in self._live or any(_is_readable(r, service) for r in records(column))
+            service in self._live or any(self._readable(service, [r])[0] for r in records(column))
         ):
             self._put_aside(service, column.encode(), count, True, ctx, now)
             return
@@ -846,13 +845,6 @@ def _decode_isolation(record: Record, service: ServiceKey) -> Isolation:
     if word.service not in (None, service):
         raise DecodeError("ambiguous-service", "it was sent to another service than it is about")
     return replace(word, service=service)
-
-
-def _is_readable(record: Record, service: str) -> bool:
-    with contextlib.suppress(DecodeError):
-        _decode(record, service)
-        return True
-    return False
 
 
 def _decode(record: Record, service: str) -> RegistrationEvent:

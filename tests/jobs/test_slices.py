@@ -24,14 +24,14 @@ class Machine:
         self.pass_ms(ms)
         self.slices.end_row(explicit=explicit)
 
-    def slice(self, ms: float = SLICE_MS, records: int = 1, more: int = 0, explicit: bool = True) -> str:
+    def slice(self, ms: float = SLICE_MS, records: int = 1, more: int = 0) -> str:
         """Fold some of whose turn it is; `more` says that some of it is left, and how many came since."""
         assert self.slices
         self.slices.begin()
         service = self.slices.next()
         self.pass_ms(ms)
         if more:
-            self.slices.add(service, more, explicit=explicit)
+            self.slices.add(service, more, explicit=True)
         self.slices.took(records)
         self.slices.end()
         return service
