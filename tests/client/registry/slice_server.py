@@ -27,8 +27,11 @@ class SliceServer:
         """The query of every call."""
         self.refusal: tuple[int, str] | None = None
         """What every call gets instead of an answer: status and message."""
+        self.before_watch: Callable[[], None] | None = None
+        """What happens once, when the next watch has been asked for and is not open yet."""
         self._page = page
         self._changed = threading.Condition()
+        self._copy = 0
         self._version, self._oldest = 100, 100
         self._history: list[tuple[int, str, Doc]] = []
         self._slices: dict[str, Doc] = {}
@@ -82,13 +85,15 @@ class SliceServer:
             self._past = {self._version: copy.deepcopy(self._slices)}
             self._history.clear()
 
-    def wipe(self) -> None:
+    def wipe(self, *, ends_watches: bool = True) -> None:
         """Begin anew at a lower version, as a store put back to an old copy does."""
         with self._changed:
+            self._copy += 1
             self._version = self._oldest = 50
             self._slices, self._past = {}, {50: {}}
             self._history.clear()
-        self.end_watches()
+        if ends_watches:
+            self.end_watches()
 
     # -- what is there ---------------------------------------------------------------------------------
 
@@ -151,13 +156,18 @@ class SliceServer:
         """Send events until the watch ends."""
         matches = _matcher(query.get("labelSelector", ""))
         seen = int(query["resourceVersion"])
+        happens, self.before_watch = self.before_watch, None
+        if happens is not None:
+            happens()
         with self._changed:
             self.asked.append(query)
-            generation = self._generation
+            generation, copy_followed = self._generation, self._copy
             if seen < self._oldest:
                 send({"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}})
                 return
             while generation == self._generation:
+                if copy_followed != self._copy:
+                    seen, copy_followed = self._oldest, self._copy
                 for version, kind, doc in [each for each in self._history if each[0] > seen]:
                     seen = version
                     if kind == "BOOKMARK" or matches(doc):

@@ -238,14 +238,36 @@ def test_an_api_server_that_was_emptied_takes_nobody_away_at_once(server: SliceS
     follow(watch, exactly(pay(1), pay(3)))
 
 
+def test_a_server_that_is_emptied_while_a_watch_opens_is_seen(server: SliceServer, watch: Watch) -> None:
+    def empty() -> None:
+        server.wipe()
+        put(server, pay(2))
+
+    server.before_watch = empty
+    server.end_watches()
+    follow(watch, exactly(pay(1), pay(2)))
+    assert watch.stale_since is not None
+    assert listed(server) == 2
+
+
+def test_a_version_that_goes_back_in_an_open_watch_is_made_good_by_a_list(server: SliceServer, watch: Watch) -> None:
+    server.wipe(ends_watches=False)
+    server.bookmark()
+    eventually(lambda: watch.stale_since is not None)
+    assert watch.poll(A_WHILE) == []
+    put(server, pay(2))
+    follow(watch, exactly(pay(1), pay(2)))
+
+
 def test_after_a_grace_those_who_have_not_come_back_are_gone(server: SliceServer, relay: Relay, tmp_path: Path) -> None:
     with opened(f"http://{relay.address}", tmp_path, grace=A_WHILE) as found, found.watch("pay") as watch:
         put(server, pay(1), pay(2))
         follow(watch, exactly(pay(1), pay(2)))
+        wiped = time.monotonic()
         server.wipe()
-        eventually(lambda: watch.stale_since is not None)
         put(server, pay(2))
         follow(watch, exactly(pay(2)))
+        assert time.monotonic() - wiped >= A_WHILE.total_seconds()
         eventually(lambda: watch.stale_since is None)
 
 

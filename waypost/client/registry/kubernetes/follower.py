@@ -7,11 +7,14 @@ wants every change has to be told that some are gone.
 
 **An API server that was emptied or put back to an older copy is not believed when it says that a service is gone.** Its
 version is lower than one already seen: then an empty list leaves the instances last known in place, marked stale, until
-somebody is there again; and from then on those who are not stay for `grace`, as pods need time to be ready again.
+somebody is there again; and from then on those who are not stay for `grace`, as pods need time to be ready again. A
+watch from a version that such a store has not reached is silent, so its version is asked once the watch is open: what
+happens later is told in the watch, by its end or by a version that goes back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -183,17 +186,18 @@ class Follower:
 
     def _follow(self) -> None:
         """Follow until the server ends the watch in good order."""
-        if is_older(self._api.version(), self._version):
-            if self._is_strict:
-                raise self._lost("the store was put back to an older copy since")
-            self._is_listed = False
-            return
         self._stream = self._api.open_watch(self._selector, self._version)
         if self._closed.is_set():
             return
         has_told = False
-        for part in self._stream.parts():
-            has_told = self._fold(part) or has_told
+        with contextlib.closing(self._stream.parts()) as parts:
+            for part in parts:
+                if is_older(self._api.version() if isinstance(part, Opened) else part.version, self._version):
+                    if self._is_strict:
+                        raise self._lost("the store was put back to an older copy since")
+                    self._is_listed = False
+                    return
+                has_told = self._fold(part) or has_told
         if not has_told and not self._closed.is_set():
             self._pause()  # or a proxy that ends every watch at once would be asked without end
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -170,7 +170,7 @@ class SliceStream:
         self._response: urllib3.HTTPResponse | None = None
         self._closed = threading.Event()
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Generator[Part, None, None]:
         """Yield what happens until the server ends the watch in good order, which it does every few minutes, or it is
         closed. Raises HistoryGone, WatchEnded, and RegistryUnavailable when it cannot begin or is cut."""
         response = self._api._ask(
