@@ -9,8 +9,10 @@ for each other, but not for leases that end or begin, nor for anybody's writes.
 
 Whose turn it is in a slice is decided by fair queueing (Demers, Keshav and Shenker, 1989): by the *round* in which a
 service would be through, were all that wait served in turns, a record each. One with little to fold is through in an
-early round, so it goes before a thousand others that wait longer and want more. Who always wants more takes turns.
-There are two such queues, and each has every other turn: services that wait with explicit changes, and all others.
+early round, so it goes before a thousand others that wait longer and want more. Who always wants more takes turns, and
+who is through begins anew: among a thousand that want much, a few changes a second are more than an equal share, and
+would soon come last. There are two such queues, and each has every other turn: services that wait with explicit
+changes, and all others.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class _FairQueue:
         self._waiting: dict[str, int] = {}
         """Which entry of the heap counts; others are of those that left."""
         self._through: dict[str, float] = {}
-        """In which round each service is through with all it ever put aside, since the queue was empty."""
+        """In which round each service is through with all it put aside, since nothing of it waited."""
+        self._served = ""
         self._round = 0.0
         self._came = 0
 
@@ -70,9 +73,12 @@ class _FairQueue:
             _, came, service = heapq.heappop(self._heap)
             if self._waiting.get(service) == came:
                 del self._waiting[service]
+                self._served = service
                 return service
 
     def took(self, records: int) -> None:
+        if self._served not in self._waiting:
+            self._through.pop(self._served, None)
         if self._waiting:
             self._round += records / len(self._waiting)
         else:

@@ -154,6 +154,15 @@ def test_who_always_has_little_more_goes_before_those_with_much_again_and_again(
         machine.slice(records=100, more=1)
 
 
+def test_who_asks_for_little_goes_first_however_often_it_was_served(machine: Machine) -> None:
+    for number in range(1_000):
+        machine.slices.add(f"storm-{number}", 100, explicit=True)
+    for _ in range(500):
+        machine.slices.add("other", 1, explicit=True)
+        assert machine.slice() == "other"
+        machine.slice(records=16, more=0)
+
+
 def test_who_always_wants_more_takes_turns(machine: Machine) -> None:
     for service in ("a", "b", "c"):
         machine.slices.add(service, 10, explicit=True)

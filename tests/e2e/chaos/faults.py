@@ -289,12 +289,13 @@ def storm_of_registrations(arena: Arena) -> None:
 
 
 def fleet_falls_silent(arena: Arena) -> None:
-    """Thousands of instances never beat: their leases end together, and all of them are held in their tables until they
-    beat together."""
+    """Thousands of instances never beat: their leases end together, and most are held in their tables until they beat
+    together."""
     services, instances = arena.pick((20, 2_000), (1_000, 100_000))
     with arena.storm(services, instances, lease_s=arena.pick(40, 300)) as name:
         _until_routed(arena, name, services, instances, within_s=600)
         arena.canary.until_seen_again(600)
+        routed = lambda: [len(arena.tables.ids(f"{name}-{n}")) for n in range(services)]  # noqa: E731
         held = lambda: [arena.tables.is_protected(f"{name}-{n}") for n in range(services)]  # noqa: E731
         for what, is_over in (("ended", lambda: all(held())), ("were renewed", lambda: not any(held()))):
             began = time.monotonic()
@@ -302,13 +303,15 @@ def fleet_falls_silent(arena: Arena) -> None:
                 for number in range(instances):
                     arena.log.beat(f"{name}-i{number}")
                 arena.log.flush()
-            eventually(is_over, within_s=600)
+            eventually(is_over, within_s=900)
             took = [pulse.took for pulse in arena.canary.pulses if pulse.sent >= began and pulse.took < math.inf]
             arena.say(
                 f"{instances} leases {what} together within {time.monotonic() - began:.0f} s; of {len(took)} changes "
                 f"of another service half were seen after {statistics.median(took):.3f} s, all after {max(took):.3f} s"
             )
-            _until_routed(arena, name, services, instances, within_s=600)
+            # Not everybody: a missing tick defers the other half by a lease, and who left before it does so for good.
+            assert all(routed()), "a table was emptied"
+        _until_routed(arena, name, services, instances, within_s=600)
 
 
 def redis_wiped_under_a_large_fleet(arena: Arena) -> None:
