@@ -72,12 +72,17 @@ class Feed:
 
     # -- the back end's side ---------------------------------------------------------------------------
 
-    def load(self, instances: Mapping[str, Instance], position: str | None = None) -> ServiceSnapshot:
-        """Replace all and return it; the difference becomes events. Nothing is stale afterwards."""
+    def load(
+        self, instances: Mapping[str, Instance], position: str | None = None, *, stale_at: int | None = None
+    ) -> ServiceSnapshot:
+        """Replace all and return it; the difference becomes events. Nothing is stale afterwards, unless the registry
+        does not confirm all of it now: then it is stale since `stale_at`, or since it was noted before."""
         with self._lock:
             gone: dict[str, Instance | None] = dict.fromkeys(self._instances.keys() - instances.keys())
             self._fold({**gone, **instances}, position)
-            self.is_loaded, self._stale_since = True, None
+            self.is_loaded = True
+            if stale_at is None or self._stale_since is None:
+                self._stale_since = stale_at
             self._lock.notify_all()
             return self._now()
 

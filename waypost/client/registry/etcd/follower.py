@@ -146,14 +146,14 @@ class Follower:
             before = {**self._kept, **known} if self._is_older(listing) else self._kept
             self._kept = {id: instance for id, instance in before.items() if id not in found}
             self._cluster, self._revision = listing.cluster, listing.revision
-            self.feed.load({**self._kept, **found}, position_of(listing.cluster, listing.revision))
+            stale_at = self._now_ms() if self._kept else None
+            position = position_of(listing.cluster, listing.revision)
+            self.feed.load({**self._kept, **found}, position, stale_at=stale_at)
             self._is_listed = self._is_same_store = True
-            if self._kept:
-                self.feed.mark_stale(self._now_ms())
-                if self._end_of_grace is None:
-                    self._end_of_grace = threading.Timer(self._grace.total_seconds(), self._let_go)
-                    self._end_of_grace.daemon = True
-                    self._end_of_grace.start()
+            if self._kept and self._end_of_grace is None:
+                self._end_of_grace = threading.Timer(self._grace.total_seconds(), self._let_go)
+                self._end_of_grace.daemon = True
+                self._end_of_grace.start()
 
     def _let_go(self) -> None:
         """Believe that those who have not come back are gone."""

@@ -171,9 +171,8 @@ class Follower:
 
     def _load(self, found: dict[str, Instance]) -> None:
         self._is_unclear = False
-        self.feed.load({**self._kept, **found}, position_of(self._place, self._version))
-        if self._kept:
-            self.feed.mark_stale(self._now_ms())
+        stale_at = self._now_ms() if self._kept else None
+        self.feed.load({**self._kept, **found}, position_of(self._place, self._version), stale_at=stale_at)
 
     def _let_go(self) -> None:
         """Believe that those who have not come back are gone."""
