@@ -21,7 +21,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -430,17 +430,16 @@ class RouteFold(KeyedCoProcessFunction):
             service = self._slices.next()
             self._keys.turn_to(self._live[service].key)
             fold, live = self._turn(service, ctx)
-            folded = 0
             if service in self._aside:
-                folded = yield from self._fold_aside(service, fold, live, now)
+                yield from self._fold_aside(service, fold, live, now)
             yield from self._come_back(service, fold, live, ctx, now)
-            self._slices.took(max(1, folded))
+            self._slices.end_turn()
             if not self._slices or self._slices.is_over():
                 break
         self._slices.end()
 
-    def _fold_aside(self, service: str, fold: ServiceFold, live: _Live, now: int) -> Generator[Any, None, int]:
-        """Fold some of what a service has put aside, and return how many records or leases."""
+    def _fold_aside(self, service: str, fold: ServiceFold, live: _Live, now: int) -> Iterator[Any]:
+        """Fold some of what a service has put aside."""
         aside = self._aside[service]
         folded, size = 0, aside.size
         while aside and not (folded and self._slices.is_over()):
@@ -452,7 +451,7 @@ class RouteFold(KeyedCoProcessFunction):
             folded += len(some)
         self._aside_bytes -= size - aside.size
         if aside:
-            self._slices.add(service, 0, explicit=aside.explicit)
+            self._slices.add(service, -folded, explicit=aside.explicit)
             left = aside.shorter_journal()
             if left:
                 self._state.journal.update(left)
@@ -460,7 +459,6 @@ class RouteFold(KeyedCoProcessFunction):
             self._state.journal.clear()
             del self._aside[service]
         self._note_folded(live, now)
-        return folded
 
     def _refuse(self, record: Record, why: DecodeError, topic: str = "") -> tuple[OutputTag, Row]:
         self._meters.count(DEAD_LETTERS, why.reason)

@@ -7,18 +7,16 @@ free, and no row that carries many records or leases is. Anything else is put as
 done in slices. (Isolations and windows are few, and never wait.) Explicit changes have a half of their own: they wait
 for each other, but not for leases that end or begin, nor for anybody's writes.
 
-Whose turn it is in a slice is decided by fair queueing (Demers, Keshav and Shenker, 1989): by the *round* in which a
-service would be through, were all that wait served in turns, a record each. One with little to fold is through in an
-early round, so it goes before a thousand others that wait longer and want more. Who always wants more takes turns, and
-who is through begins anew: among a thousand that want much, a few changes a second are more than an equal share, and
-would soon come last. There are two such queues, and each has every other turn: services that wait with explicit
-changes, and all others.
+Every other turn goes to the service of which least waits: one with little to fold does not wait for a thousand with
+much. The turns between go to who waits longest, so everybody's comes. There are two such queues, and they take turns,
+too: services that wait with explicit changes, and all others.
 """
 
 from __future__ import annotations
 
 import heapq
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 
 SLICE_MS = 10
@@ -38,19 +36,16 @@ _BEHIND_MS = 100
 """How long a row that came late is taken as a sign that more are on their way."""
 
 
-class _FairQueue:
-    """Who waits, and in which round each is through."""
+class _Queue:
+    """Who waits, and how much of each."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, str]] = []
-        """The round, and the order in which they came."""
-        self._waiting: dict[str, int] = {}
-        """Which entry of the heap counts; others are of those that left."""
-        self._through: dict[str, float] = {}
-        """In which round each service is through with all it put aside, since nothing of it waited."""
-        self._served = ""
-        self._round = 0.0
-        self._came = 0
+        self._waiting: OrderedDict[str, int] = OrderedDict()
+        """In the order in which they came; which entry of the heap counts, others are older or of those that left."""
+        self._by_size: list[tuple[int, int, str]] = []
+        self._entries = 0
+        self._least = False
+        """Whether the last turn was that of the least."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -58,33 +53,28 @@ class _FairQueue:
     def __contains__(self, service: str) -> bool:
         return service in self._waiting
 
-    def add(self, service: str, records: int) -> None:
-        through = self._through[service] = max(self._round, self._through.get(service, 0.0)) + records
-        if service not in self._waiting:
-            self._came += 1
-            self._waiting[service] = self._came
-            heapq.heappush(self._heap, (through, self._came, service))
+    def add(self, service: str, size: int) -> None:
+        """Queue a service; one that waits keeps its place, whatever its size is now."""
+        self._entries += 1
+        self._waiting[service] = self._entries
+        heapq.heappush(self._by_size, (size, self._entries, service))
 
     def leave(self, service: str) -> None:
         self._waiting.pop(service, None)
 
     def next(self) -> str:
-        while True:
-            _, came, service = heapq.heappop(self._heap)
-            if self._waiting.get(service) == came:
-                del self._waiting[service]
-                self._served = service
-                return service
+        self._least = not self._least
+        service = self._smallest() if self._least else next(iter(self._waiting))
+        del self._waiting[service]
+        if not self._waiting:
+            self._by_size.clear()
+        return service
 
-    def took(self, records: int) -> None:
-        if self._served not in self._waiting:
-            self._through.pop(self._served, None)
-        if self._waiting:
-            self._round += records / len(self._waiting)
-        else:
-            self._heap.clear()
-            self._through.clear()
-            self._round = 0.0
+    def _smallest(self) -> str:
+        while True:
+            _, entry, service = heapq.heappop(self._by_size)
+            if self._waiting.get(service) == entry:
+                return service
 
 
 class Slices:
@@ -92,8 +82,10 @@ class Slices:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._explicit, self._others = _FairQueue(), _FairQueue()
-        self._turn = self._explicit
+        self._explicit, self._others = _Queue(), _Queue()
+        self._turn, self._served = self._explicit, ""
+        self._sizes: dict[str, int] = {}
+        """How many records and leases each has put aside, since nothing of it waited."""
         self._began = self._ended = self._noted = self._row = clock()
         self._behind_until = 0.0
         self._spent_on_rows = 0.0
@@ -139,12 +131,14 @@ class Slices:
 
     # -- slices ----------------------------------------------------------------------------------------
 
-    def add(self, service: str, records: int, *, explicit: bool) -> None:
-        """Queue a service that has put so many more records or leases aside, or, for one, a timer."""
+    def add(self, service: str, more: int, *, explicit: bool) -> None:
+        """Queue a service that has put so many more records or leases aside (one for a timer; fewer than none: so many
+        were folded, and others are left)."""
+        size = self._sizes[service] = max(1, self._sizes.get(service, 0) + more)
         if explicit:
             self._others.leave(service)
         queue = self._explicit if explicit or service in self._explicit else self._others
-        queue.add(service, records)
+        queue.add(service, size)
 
     def wait_ms(self) -> int:
         """Return how long the next slice leaves the time to rows; 0: it may begin.
@@ -165,15 +159,17 @@ class Slices:
         """Return whose turn it is in this slice. There must be one that waits."""
         other = self._others if self._turn is self._explicit else self._explicit
         self._turn = other or self._turn
-        return self._turn.next()
+        self._served = self._turn.next()
+        return self._served
 
     def is_over(self) -> bool:
         """Tell whether the slice has had its time."""
         return self._clock() >= self._began + SLICE_MS / 1000
 
-    def took(self, records: int) -> None:
-        """Note that a turn is over in which so many records were folded, or so much else was done."""
-        self._turn.took(records)
+    def end_turn(self) -> None:
+        """Note that who had the turn has queued again what is left of it."""
+        if self._served not in self._explicit and self._served not in self._others:
+            self._sizes.pop(self._served, None)
 
     def end(self) -> None:
         """Note that the slice is over with all that it caused."""

@@ -156,9 +156,6 @@ class SliceServer:
         """Send events until the watch ends."""
         matches = _matcher(query.get("labelSelector", ""))
         seen = int(query["resourceVersion"])
-        happens, self.before_watch = self.before_watch, None
-        if happens is not None:
-            happens()
         with self._changed:
             self.asked.append(query)
             generation, copy_followed = self._generation, self._copy
@@ -211,6 +208,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif not is_watch or fake.refusal is not None:
             self._reply(*fake.answer(query))
         else:
+            happens, fake.before_watch = fake.before_watch, None
+            if happens is not None:
+                happens()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Transfer-Encoding", "chunked")

@@ -260,6 +260,26 @@ def test_a_version_that_goes_back_in_an_open_watch_is_made_good_by_a_list(server
     follow(watch, exactly(pay(1), pay(2)))
 
 
+def test_nobody_is_taken_away_by_a_server_that_is_emptied_again(
+    server: SliceServer, found: KubernetesDiscoverer, watch: Watch
+) -> None:
+    [follower] = found._followers
+    put(server, pay(1), pay(2))
+    follow(watch, exactly(pay(1), pay(2)))
+    server.wipe()
+    put(server, pay(2))
+    eventually(lambda: follower._end_of_grace is not None)
+    since = watch.stale_since
+    server.wipe()
+    eventually(lambda: follower._end_of_grace is None)
+    assert watch.poll(A_WHILE) == []
+    assert watch.stale_since == since is not None
+
+    put(server, pay(2))
+    eventually(lambda: follower._end_of_grace is not None)
+    assert watch.snapshot.callable == {"pay-1": pay(1), "pay-2": pay(2)}
+
+
 def test_after_a_grace_those_who_have_not_come_back_are_gone(server: SliceServer, relay: Relay, tmp_path: Path) -> None:
     with opened(f"http://{relay.address}", tmp_path, grace=A_WHILE) as found, found.watch("pay") as watch:
         put(server, pay(1), pay(2))

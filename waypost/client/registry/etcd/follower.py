@@ -92,8 +92,8 @@ class Follower:
     def close(self) -> None:
         """Return when the thread has ended."""
         self._closed.set()
-        if self._end_of_grace is not None:
-            self._end_of_grace.cancel()
+        with self._keeping:
+            self._end_grace()
         if self._stream is not None:
             self._stream.close()
         if self._thread.is_alive():
@@ -139,7 +139,9 @@ class Follower:
                 "etcd is emptied or older (revision %d, was %d) and has nobody of %s: keeping %d instances",
                 listing.revision, self._revision, self._service, len(known),
             )  # fmt: skip
-            self.feed.mark_stale(self._now_ms())
+            with self._keeping:
+                self._end_grace()
+                self.feed.mark_stale(self._now_ms())
             self._closed.wait(self._backoff.next().total_seconds())
             return
         with self._keeping:
@@ -155,9 +157,17 @@ class Follower:
                 self._end_of_grace.daemon = True
                 self._end_of_grace.start()
 
+    def _end_grace(self) -> None:
+        """Take nobody away for now: where nobody is, nobody has come back."""
+        if self._end_of_grace is not None:
+            self._end_of_grace.cancel()
+            self._end_of_grace = None
+
     def _let_go(self) -> None:
         """Believe that those who have not come back are gone."""
         with self._keeping:
+            if self._end_of_grace is not threading.current_thread():
+                return  # It was ended while it was waiting for its turn.
             gone, self._kept, self._end_of_grace = self._kept, {}, None
             if gone and not self._closed.is_set():
                 _log.warning("%d instances of %s have not come back to etcd", len(gone), self._service)

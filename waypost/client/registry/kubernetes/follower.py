@@ -8,8 +8,8 @@ wants every change has to be told that some are gone.
 **An API server that was emptied or put back to an older copy is not believed when it says that a service is gone.** Its
 version is lower than one already seen: then an empty list leaves the instances last known in place, marked stale, until
 somebody is there again; and from then on those who are not stay for `grace`, as pods need time to be ready again. A
-watch from a version that such a store has not reached is silent, so its version is asked once the watch is open: what
-happens later is told in the watch, by its end or by a version that goes back.
+watch from a version that such a store has not reached is silent, so its version is asked once the watch is open. One
+that is put back later is noticed when the API server ends the watch, which restoring a store asks for anyway.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class Follower:
     def close(self) -> None:
         """Return when the thread has ended, or after `PATIENCE`."""
         self._closed.set()
-        if self._end_of_grace is not None:
-            self._end_of_grace.cancel()
+        with self._keeping:
+            self._end_grace()
         if self._stream is not None:
             self._stream.close()
         if self._thread.is_alive():
@@ -151,7 +151,9 @@ class Follower:
                 "Kubernetes is emptied or older (version %s, was %s) and has nobody of %s: keeping %d instances",
                 listing.version, self._version, self._service, len(known),
             )  # fmt: skip
-            self.feed.mark_stale(self._now_ms())
+            with self._keeping:
+                self._end_grace()
+                self.feed.mark_stale(self._now_ms())
             return self._pause()
         with self._keeping:
             before = {**self._kept, **known} if is_other else self._kept
@@ -174,9 +176,17 @@ class Follower:
         stale_at = self._now_ms() if self._kept else None
         self.feed.load({**self._kept, **found}, position_of(self._place, self._version), stale_at=stale_at)
 
+    def _end_grace(self) -> None:
+        """Take nobody away for now: where nobody is, nobody has come back."""
+        if self._end_of_grace is not None:
+            self._end_of_grace.cancel()
+            self._end_of_grace = None
+
     def _let_go(self) -> None:
         """Believe that those who have not come back are gone."""
         with self._keeping:
+            if self._end_of_grace is not threading.current_thread():
+                return  # It was ended while it was waiting for its turn.
             gone, self._kept, self._end_of_grace = self._kept, {}, None
             if gone and not self._closed.is_set():
                 _log.warning("%d instances of %s have not come back to Kubernetes", len(gone), self._service)
@@ -194,8 +204,8 @@ class Follower:
                 if is_older(self._api.version() if isinstance(part, Opened) else part.version, self._version):
                     if self._is_strict:
                         raise self._lost("the store was put back to an older copy since")
-                    self._is_listed = False
-                    return
+                    self._is_listed = self._is_followed = has_told = False
+                    break
                 has_told = self._fold(part) or has_told
         if not has_told and not self._closed.is_set():
             self._pause()  # or a proxy that ends every watch at once would be asked without end
