@@ -31,7 +31,8 @@ class Valkey:
         """Write the configuration.
 
         Traefik's Redis provider needs `notify-keyspace-events`, and needs it in the file: set at run
-        time it is lost with a restart, and updates stop silently.
+        time it is lost with a restart, and updates stop silently. Nothing is kept, also not the file by which
+        a replica was filled: a server that reads one when it starts comes back with what it had then.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         lines = {
@@ -41,6 +42,7 @@ class Valkey:
             "dir": f'"{self.directory}"',
             "save": '""',
             "appendonly": "no",
+            "rdb-del-sync-files": "yes",
             "notify-keyspace-events": "Kg$x",
             "daemonize": "no",
             "databases": 1,
