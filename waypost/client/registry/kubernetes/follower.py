@@ -54,8 +54,8 @@ PATIENCE = timedelta(seconds=10)
 
 
 class Follower:
-    """See the module; one thread and one connection per watched service. Raises WatchPositionLost for a position of
-    another registry."""
+    """See the module; one thread and one connection per watched service, two while a watch opens. Raises
+    WatchPositionLost for a position of another registry."""
 
     def __init__(
         self,
