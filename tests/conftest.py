@@ -115,7 +115,7 @@ Waypost = Callable[..., subprocess.CompletedProcess[str]]
 def waypost() -> Waypost:
     """Run the command line; returns its status and output, raises nothing."""
 
-    def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "waypost", *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 

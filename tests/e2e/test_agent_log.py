@@ -28,7 +28,7 @@ from waypost.local.process import ProcessId, end, spawn
 from waypost.model.names import ServiceKey
 from waypost.topics import HEARTBEAT, REGISTRY, default_topics, ensure_topics
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 NOBODY_LOOKS = {"check": {"none": {}}}
 MOST_MIB = 64.0 + (16.0 if find_spec("cryptography") else 0.0)

@@ -11,7 +11,7 @@ from tests.e2e.log_writer import LogWriter
 from tests.e2e.tables import PREFIX, Tables, eventually
 from waypost.local.state import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 SERVICE = "braked"
 STEADY = [f"steady-{n}" for n in range(9)]

@@ -27,7 +27,7 @@ from waypost.model.alert import Alert, AlertStatus
 from waypost.topics import ALERTS, DEAD_LETTER, default_topics, ensure_topics
 from waypost.wire.alerts import decode_alert
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PARTITIONS = range(default_topics()[ALERTS].partitions)
 

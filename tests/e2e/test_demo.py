@@ -25,7 +25,7 @@ from waypost.local.process import GUEST, ProcessId, belonging_to
 from waypost.local.state import Stack, load_stack
 from waypost.model.names import ServiceKey
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 WITHIN_S = 60.0
 

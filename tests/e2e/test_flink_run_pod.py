@@ -33,7 +33,7 @@ from waypost.local.process import belonging_to, end, spawn
 from waypost.model.events import Attributes
 from waypost.model.names import ServiceKey
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).resolve().parents[2]
 

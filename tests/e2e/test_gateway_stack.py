@@ -16,7 +16,7 @@ from tests.gateway.tables import TableWriter, an_endpoint
 from waypost.local.state import load_stack
 from waypost.model.names import ServiceKey
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PAY = ServiceKey("default", "payments")
 

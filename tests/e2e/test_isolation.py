@@ -12,7 +12,7 @@ from tests.e2e.log_writer import ISOLATION, LogWriter
 from tests.e2e.tables import Tables, eventually
 from waypost.local.state import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 SERVICES = [f"isolated-{n}" for n in range(5)]
 NODE, OTHER = "iso-n1", "iso-n2"

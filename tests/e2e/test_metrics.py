@@ -22,7 +22,7 @@ from waypost.local.ports import LOOPBACK, free_ports
 from waypost.local.state import Stack
 from waypost.metrics import DEAD_LETTERS, Kind, Origin, register
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 class Prometheus:

@@ -21,7 +21,7 @@ from waypost.local.kubernetes import Kubernetes
 from waypost.local.kwok import HANDS_OFF
 from waypost.local.state import Stack
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from waypost.topics import CONFIG, default_topics, ensure_topics
 from waypost.wire.config import ConfigRecord, encode_config
 from waypost.wire.repair_config import POLICIES, Switch, switch_config
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PARTITIONS = 3
 """The topic has one; a reader of orders copes with any number."""

@@ -21,7 +21,7 @@ from waypost.local.state import Stack
 
 SHARDS = 128
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def test_both_forms_and_the_bare_heartbeat_work_as_written(log: LogWriter, tables: Tables) -> None:

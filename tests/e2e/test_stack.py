@@ -21,7 +21,7 @@ from waypost.local.process import belonging_to
 from waypost.local.state import Stack, load_stack
 from waypost.topics import check_topics, default_topics
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def status_of(waypost: Any, state_dir: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tests.flink.logs import BAD_REGISTRATIONS, T0, a_log, register
 from tests.flink.mini_cluster import REGISTRY, MiniCluster, Planned, Tables, Topics
 from tests.flink.test_route_job import expected_dead, fences, found, wanted
 
-pytestmark = [pytest.mark.flink, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(900)]
 
 LONG_AGO = 1_700_000_000_000
 CROWD = 400

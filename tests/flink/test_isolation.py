@@ -18,7 +18,7 @@ from waypost.model.lifecycle import Status
 from waypost.model.names import ServiceKey
 from waypost.wire.endpoint import IsolatedBy
 
-pytestmark = [pytest.mark.flink, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(900)]
 
 CROWD = 60
 """Services with an instance each on the node that is isolated."""

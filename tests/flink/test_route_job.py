@@ -29,7 +29,7 @@ from waypost.model.lifecycle import view
 from waypost.model.names import ServiceKey
 from waypost.model.route_table import digest, format_digest
 
-pytestmark = [pytest.mark.flink, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.flink, pytest.mark.timeout(900)]
 
 SECONDS = 200
 PLAN = WindowPlan(size_ms=10_000, buckets=8, tick_ms=1000)

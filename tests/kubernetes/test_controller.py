@@ -22,7 +22,7 @@ from waypost.model.names import ServiceKey
 from waypost.topics import connected
 
 # Several minutes on a slow machine: a leader that was killed is waited for.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 FLINK = ("flink.apache.org", "v1beta1", "waypost", "flinkdeployments")
 TOPICS = {"registry", "heartbeat", "isolation", "changes", "dead"}

@@ -16,7 +16,7 @@ from waypost.local.kubernetes import Kubernetes
 from waypost.repair.api_server import connect
 from waypost.repair.port import Refused
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_in_a_namespace_that_may_be_repaired_it_may_do_this_and_nothing_more(

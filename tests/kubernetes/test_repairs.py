@@ -18,7 +18,7 @@ from waypost.model.repair_action import Outcome
 from waypost.repair.port import Unavailable
 from waypost.wire.alerts import alert_fields
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture

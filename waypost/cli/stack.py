@@ -81,7 +81,7 @@ _CONFIG_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=_CONFIG_FILE,
     help="The cluster to repair; without it the repair job can only show what it would do.",
 )
-@click.option("--timeout", type=float, default=240.0, show_default=True, metavar="SECONDS", help="Give up after this.")
+@click.option("--timeout", type=float, default=600.0, show_default=True, metavar="SECONDS", help="Give up after this.")
 def up(
     detach: bool,
     state_dir: Path,
