@@ -433,7 +433,7 @@ class RouteFold(KeyedCoProcessFunction):
             if service in self._aside:
                 yield from self._fold_aside(service, fold, live, now)
             yield from self._come_back(service, fold, live, ctx, now)
-            self._slices.end_turn()
+            self._slices.end_turn(service)
             if not self._slices or self._slices.is_over():
                 break
         self._slices.end()

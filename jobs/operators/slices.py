@@ -83,7 +83,7 @@ class Slices:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._explicit, self._others = _Queue(), _Queue()
-        self._turn, self._served = self._explicit, ""
+        self._turn = self._explicit
         self._sizes: dict[str, int] = {}
         """How many records and leases each has put aside, since nothing of it waited."""
         self._began = self._ended = self._noted = self._row = clock()
@@ -159,17 +159,16 @@ class Slices:
         """Return whose turn it is in this slice. There must be one that waits."""
         other = self._others if self._turn is self._explicit else self._explicit
         self._turn = other or self._turn
-        self._served = self._turn.next()
-        return self._served
+        return self._turn.next()
 
     def is_over(self) -> bool:
         """Tell whether the slice has had its time."""
         return self._clock() >= self._began + SLICE_MS / 1000
 
-    def end_turn(self) -> None:
-        """Note that who had the turn has queued again what is left of it."""
-        if self._served not in self._explicit and self._served not in self._others:
-            self._sizes.pop(self._served, None)
+    def end_turn(self, service: str) -> None:
+        """Note that who had the turn has queued again if anything of it is left."""
+        if service not in self._explicit and service not in self._others:
+            self._sizes.pop(service, None)
 
     def end(self) -> None:
         """Note that the slice is over with all that it caused."""

@@ -24,22 +24,22 @@ class Machine:
         self.pass_ms(ms)
         self.slices.end_row(explicit=explicit)
 
-    def slice(self, ms: float = SLICE_MS, records: int = 1, *, left: bool = False) -> str:
-        """Fold some of whose turn it is; `left`: more of it waits."""
+    def slice(self, ms: float = SLICE_MS, *, left_after: int | None = None) -> str:
+        """Fold all of whose turn it is, or, with `left_after`, so many records, and more of it waits."""
         assert self.slices
         self.slices.begin()
         service = self.slices.next()
         self.pass_ms(ms)
-        if left:
-            self.slices.add(service, -records, explicit=True)
-        self.slices.end_turn()
+        if left_after is not None:
+            self.slices.add(service, -left_after, explicit=True)
+        self.slices.end_turn(service)
         self.slices.end()
         return service
 
-    def turns_until(self, service: str, records: int = 100) -> int:
+    def turns_until(self, service: str) -> int:
         """Count turns until that of a service; all others are through with theirs."""
         turns = 1
-        while self.slice(records=records) != service:
+        while self.slice() != service:
             turns += 1
         return turns
 
@@ -98,7 +98,7 @@ def test_explicit_changes_wait_for_each_other_and_everything_else_for_all(machin
 
 def test_after_a_slice_rows_have_as_long_as_it_took(machine: Machine) -> None:
     machine.slices.add("a", 100, explicit=True)
-    machine.slice(30, left=True)
+    machine.slice(30, left_after=1)
 
     machine.row(1)
     assert 29 <= machine.slices.wait_ms() <= 30
@@ -110,7 +110,7 @@ def test_after_a_slice_rows_have_as_long_as_it_took(machine: Machine) -> None:
 
 def test_a_slice_waits_for_no_rows_when_there_are_none(machine: Machine) -> None:
     machine.slices.add("a", 100, explicit=True)
-    machine.slice(30, left=True)
+    machine.slice(30, left_after=1)
 
     machine.pass_ms(1)
 
@@ -119,7 +119,7 @@ def test_a_slice_waits_for_no_rows_when_there_are_none(machine: Machine) -> None
 
 def test_while_the_job_is_behind_rows_have_several_times_as_long(machine: Machine) -> None:
     machine.slices.add("a", 100, explicit=True)
-    machine.slice(30, left=True)
+    machine.slice(30, left_after=1)
 
     machine.row(1, late=True)
     machine.pass_ms(60)  # more are on their way
@@ -130,7 +130,7 @@ def test_while_the_job_is_behind_rows_have_several_times_as_long(machine: Machin
 
 def test_late_rows_that_are_over_hold_up_nobody(machine: Machine) -> None:
     machine.slices.add("a", 100, explicit=True)
-    machine.slice(500, left=True)
+    machine.slice(500, left_after=1)
     machine.row(1, late=True)
 
     machine.pass_ms(120)
@@ -145,7 +145,7 @@ def test_who_has_little_to_fold_goes_before_those_that_wait_longer(machine: Mach
     for number in range(1_000):
         machine.slices.add(f"storm-{number}", 100, explicit=True)
     for _ in range(50):
-        assert machine.slice(records=100).startswith("storm-")
+        assert machine.slice().startswith("storm-")
 
     machine.slices.add("other", 5, explicit=True)
 
@@ -169,7 +169,7 @@ def test_who_has_much_has_its_turn_however_many_ask_for_little(machine: Machine)
     turns = []
     while "large" not in turns:
         machine.slices.add(f"small-{len(turns)}", 10, explicit=True)
-        turns.append(machine.slice(records=10))
+        turns.append(machine.slice())
 
     assert len(turns) <= 2
 
@@ -178,7 +178,7 @@ def test_who_always_wants_more_takes_turns(machine: Machine) -> None:
     for service in ("a", "b", "c"):
         machine.slices.add(service, 10, explicit=True)
 
-    turns = [machine.slice(records=0, left=True) for _ in range(300)]
+    turns = [machine.slice(left_after=0) for _ in range(300)]
 
     for service in ("a", "b", "c"):
         assert turns.count(service) >= 50
@@ -187,7 +187,7 @@ def test_who_always_wants_more_takes_turns(machine: Machine) -> None:
 def test_who_is_almost_through_goes_before_those_that_have_not_begun(machine: Machine) -> None:
     for service in ("a", "b", "c"):
         machine.slices.add(service, 100, explicit=True)
-    first = machine.slice(records=90, left=True)
+    first = machine.slice(left_after=90)
 
     assert first in (machine.slice(), machine.slice())
 
@@ -209,7 +209,7 @@ def test_who_has_more_of_another_kind_keeps_its_size(machine: Machine) -> None:
     slices.add("much", 1_000, explicit=False)
     assert slices.next() == "much"
     slices.add("much", -16, explicit=True)
-    slices.end_turn()
+    slices.end_turn("much")
 
     slices.add("least", 500, explicit=True)
 
@@ -226,7 +226,7 @@ def test_what_waits_is_over_when_all_had_their_turn(machine: Machine) -> None:
 
 def test_who_had_much_folded_in_an_earlier_storm_is_like_others_in_the_next(machine: Machine) -> None:
     machine.slices.add("a", 100_000, explicit=True)
-    machine.slice(records=100_000)
+    machine.slice()
 
     machine.slices.add("b", 20, explicit=True)
     machine.slices.add("a", 10, explicit=True)
