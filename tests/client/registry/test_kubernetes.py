@@ -268,15 +268,15 @@ def test_nobody_is_taken_away_by_a_server_that_is_emptied_again(
     follow(watch, exactly(pay(1), pay(2)))
     server.wipe()
     put(server, pay(2))
-    eventually(lambda: follower._end_of_grace is not None)
+    eventually(lambda: follower._missing._timer is not None)
     since = watch.stale_since
     server.wipe()
-    eventually(lambda: follower._end_of_grace is None)
+    eventually(lambda: follower._missing._timer is None)
     assert watch.poll(A_WHILE) == []
     assert watch.stale_since == since is not None
 
     put(server, pay(2))
-    eventually(lambda: follower._end_of_grace is not None)
+    eventually(lambda: follower._missing._timer is not None)
     assert watch.snapshot.callable == {"pay-1": pay(1), "pay-2": pay(2)}
 
 

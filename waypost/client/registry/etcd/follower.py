@@ -24,6 +24,7 @@ from waypost.client.registry.etcd.gateway import Compacted, EtcdGateway, EtcdStr
 from waypost.client.registry.etcd.layouts import UNREADABLE, Layout
 from waypost.client.registry.feed import Feed, ServiceSnapshot
 from waypost.client.registry.instance import Instance
+from waypost.client.registry.missing import Missing
 from waypost.errors import RegistryUnavailable, WatchPositionLost
 
 _log = logging.getLogger(__name__)
@@ -78,11 +79,8 @@ class Follower:
         self._is_same_store = False
         self._has_begun = False
         self._stream: EtcdStream | None = None
-        self._grace = grace
         self._keeping = threading.Lock()
-        self._kept: dict[str, Instance] = {}
-        """Instances that another store had, and this one has not yet."""
-        self._end_of_grace: threading.Timer | None = None
+        self._missing = Missing(grace, self._keeping, self._let_go)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"etcd watch of {service}", daemon=True)
 
@@ -93,7 +91,7 @@ class Follower:
         """Return when the thread has ended."""
         self._closed.set()
         with self._keeping:
-            self._end_grace()
+            self._missing.end_grace()
         if self._stream is not None:
             self._stream.close()
         if self._thread.is_alive():
@@ -140,40 +138,26 @@ class Follower:
                 listing.revision, self._revision, self._service, len(known),
             )  # fmt: skip
             with self._keeping:
-                self._end_grace()
+                self._missing.end_grace()
                 self.feed.mark_stale(self._now_ms())
             self._closed.wait(self._backoff.next().total_seconds())
             return
         with self._keeping:
-            before = {**self._kept, **known} if self._is_older(listing) else self._kept
-            self._kept = {id: instance for id, instance in before.items() if id not in found}
+            self._missing.note(found, known if self._is_older(listing) else None)
             self._cluster, self._revision = listing.cluster, listing.revision
-            stale_at = self._now_ms() if self._kept else None
+            stale_at = self._now_ms() if self._missing else None
             position = position_of(listing.cluster, listing.revision)
-            self.feed.load({**self._kept, **found}, position, stale_at=stale_at)
+            self.feed.load({**self._missing.instances, **found}, position, stale_at=stale_at)
             self._is_listed = self._is_same_store = True
-            if self._kept and self._end_of_grace is None:
-                self._end_of_grace = threading.Timer(self._grace.total_seconds(), self._let_go)
-                self._end_of_grace.daemon = True
-                self._end_of_grace.start()
+            self._missing.begin_grace()
 
-    def _end_grace(self) -> None:
-        """Take nobody away for now: where nobody is, nobody has come back."""
-        if self._end_of_grace is not None:
-            self._end_of_grace.cancel()
-            self._end_of_grace = None
-
-    def _let_go(self) -> None:
+    def _let_go(self, gone: list[str]) -> None:
         """Believe that those who have not come back are gone."""
-        with self._keeping:
-            if self._end_of_grace is not threading.current_thread():
-                return  # It was ended while it was waiting for its turn.
-            gone, self._kept, self._end_of_grace = self._kept, {}, None
-            if gone and not self._closed.is_set():
-                _log.warning("%d instances of %s have not come back to etcd", len(gone), self._service)
-                self.feed.apply(dict.fromkeys(gone), position=position_of(self._cluster, self._revision))
-                if self._is_same_store:
-                    self.feed.mark_fresh()
+        if not self._closed.is_set():
+            _log.warning("%d instances of %s have not come back to etcd", len(gone), self._service)
+            self.feed.apply(dict.fromkeys(gone), position=position_of(self._cluster, self._revision))
+            if self._is_same_store:
+                self.feed.mark_fresh()
 
     def _is_older(self, listing: Listing) -> bool:
         return listing.cluster != self._cluster or listing.revision < self._revision
@@ -204,9 +188,9 @@ class Follower:
             for revision, changes in groupby(part.changes, key=lambda change: change.revision):
                 self._revision = revision
                 found = decode_all(self._layout, self._service, changes)
-                self._kept = {id: instance for id, instance in self._kept.items() if id not in found}
+                self._missing.note(found)
                 self.feed.apply(found, position=position_of(self._cluster, revision))
-            if not self._kept:
+            if not self._missing:
                 self.feed.mark_fresh()
 
 

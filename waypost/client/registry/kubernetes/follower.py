@@ -44,6 +44,7 @@ from waypost.client.registry.kubernetes.slices import (
     decode_slices,
     instances_of,
 )
+from waypost.client.registry.missing import Missing
 from waypost.errors import DecodeError, InvalidPort, RegistryUnavailable, WatchPositionLost
 
 _log = logging.getLogger(__name__)
@@ -84,11 +85,8 @@ class Follower:
         self._is_unclear = False
         """Whether the slices do not say where instances listen, so that older ones are served."""
         self._stream: SliceStream | None = None
-        self._grace = grace
         self._keeping = threading.Lock()
-        self._kept: dict[str, Instance] = {}
-        """Instances that another store had, and this one has not yet."""
-        self._end_of_grace: threading.Timer | None = None
+        self._missing = Missing(grace, self._keeping, self._let_go)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"Kubernetes watch of {service}", daemon=True)
 
@@ -99,7 +97,7 @@ class Follower:
         """Return when the thread has ended, or after `PATIENCE`."""
         self._closed.set()
         with self._keeping:
-            self._end_grace()
+            self._missing.end_grace()
         if self._stream is not None:
             self._stream.close()
         if self._thread.is_alive():
@@ -152,17 +150,13 @@ class Follower:
                 listing.version, self._version, self._service, len(known),
             )  # fmt: skip
             with self._keeping:
-                self._end_grace()
+                self._missing.end_grace()
                 self.feed.mark_stale(self._now_ms())
             return self._pause()
         with self._keeping:
-            before = {**self._kept, **known} if is_other else self._kept
-            self._kept = {id: instance for id, instance in before.items() if id not in found}
+            self._missing.note(found, known if is_other else None)
             self._take(listing, slices, found)
-            if self._kept and self._end_of_grace is None:
-                self._end_of_grace = threading.Timer(self._grace.total_seconds(), self._let_go)
-                self._end_of_grace.daemon = True
-                self._end_of_grace.start()
+            self._missing.begin_grace()
         return None
 
     def _take(self, listing: Listing, slices: dict[str, Slice], found: dict[str, Instance]) -> None:
@@ -173,25 +167,15 @@ class Follower:
 
     def _load(self, found: dict[str, Instance]) -> None:
         self._is_unclear = False
-        stale_at = self._now_ms() if self._kept else None
-        self.feed.load({**self._kept, **found}, position_of(self._place, self._version), stale_at=stale_at)
+        stale_at = self._now_ms() if self._missing else None
+        self.feed.load({**self._missing.instances, **found}, position_of(self._place, self._version), stale_at=stale_at)
 
-    def _end_grace(self) -> None:
-        """Take nobody away for now: where nobody is, nobody has come back."""
-        if self._end_of_grace is not None:
-            self._end_of_grace.cancel()
-            self._end_of_grace = None
-
-    def _let_go(self) -> None:
+    def _let_go(self, gone: list[str]) -> None:
         """Believe that those who have not come back are gone."""
-        with self._keeping:
-            if self._end_of_grace is not threading.current_thread():
-                return  # It was ended while it was waiting for its turn.
-            gone, self._kept, self._end_of_grace = self._kept, {}, None
-            if gone and not self._closed.is_set():
-                _log.warning("%d instances of %s have not come back to Kubernetes", len(gone), self._service)
-                self.feed.apply(dict.fromkeys(gone), position=position_of(self._place, self._version))
-                self._confirm()
+        if not self._closed.is_set():
+            _log.warning("%d instances of %s have not come back to Kubernetes", len(gone), self._service)
+            self.feed.apply(dict.fromkeys(gone), position=position_of(self._place, self._version))
+            self._confirm()
 
     def _follow(self) -> None:
         """Follow until the server ends the watch in good order."""
@@ -228,7 +212,7 @@ class Follower:
 
     def _confirm(self) -> None:
         """Note that the feed is what the server has now, if it is."""
-        if self._is_followed and not self._kept and not self._is_unclear:
+        if self._is_followed and not self._missing and not self._is_unclear:
             self.feed.confirm(position_of(self._place, self._version))
 
     def _change(self, change: Change) -> None:
@@ -243,7 +227,7 @@ class Follower:
             self._slices[piece.name] = piece
         found = self._instances(self._slices)
         if found is not None:
-            self._kept = {id: instance for id, instance in self._kept.items() if id not in found}
+            self._missing.note(found)
             self._load(found)
 
     def _instances(self, slices: dict[str, Slice]) -> dict[str, Instance] | None:
