@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
-
-import pytest
 
 from jobs.operators import collector
 from jobs.operators.collector import spare_what_stays
@@ -17,13 +14,6 @@ class Node:
 
     def __init__(self) -> None:
         self.me = self
-
-
-@pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
-    yield
-    gc.callbacks.remove(collector._freeze)
-    gc.unfreeze()
 
 
 def test_what_survived_a_full_collection_is_left_alone() -> None:
