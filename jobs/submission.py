@@ -66,8 +66,8 @@ def configuration(settings: Settings) -> Configuration:
     conf.set_string("parallelism.default", str(settings.job.parallelism))
     conf.set_string("pipeline.object-reuse", "true")
     # Flink's default of 100 ms would be most of the latency of a change. Every task has a thread that wakes up so
-    # often: an idle stack takes 0.6 of a core with 2 ms, 0.4 with 10 ms or none. With none, which sends each row alone, a
-    # backlog of beats went at 22,000/s, with 2 ms at 36,000/s (one run each, 2 cores, 2026-11-23).
+    # often: an idle stack takes 0.6 of a core with 2 ms, 0.4 with 10 ms or none. With none, which sends each row
+    # alone, a backlog of beats went at 22,000/s, with 2 ms at 36,000/s (one run each, 2 cores, 2026-11-23).
     conf.set_string("execution.buffer-timeout.interval", "2 ms")
     conf.set_string("pipeline.auto-watermark-interval", "50 ms")
     conf.set_string("execution.checkpointing.interval", f"{settings.job.checkpoint_ms} ms")

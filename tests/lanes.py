@@ -1,9 +1,9 @@
 """Which tests run beside each other in `make test`, where pytest-xdist has two processes.
 
 One process has everything with a JVM: two such clusters at once would starve each other on two cores. The other has
-Kubernetes, whose tests mostly wait, the mutants, and all that is fast. Servers of a session are started once, because
-what shares them stays together: a lane is run by one process, in order. The containers of tests/compose have the
-machine for themselves, before.
+the tests of Kubernetes, which mostly wait, the mutants, and all that is fast. Servers of a session are started once in
+each process, because what shares them stays together: a lane is run by one process, in order. The containers of
+tests/compose have the machine for themselves, before.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 LANES = {
+    # A stack of its own, which has to be over before that of the others is up.
+    "tests/kubernetes/test_repair_stack.py": "clusters",
     "tests/e2e/": "clusters",
     "tests/flink/": "clusters",
-    "tests/kubernetes/test_repair_stack.py": "clusters",
     "tests/kubernetes/": "kubernetes",
 }
-"""Beginnings of files whose tests share a lane, in the order in which lanes begin; the first that fits counts. Any
-other file is a lane of its own."""
+"""Beginnings of files whose tests share a lane, in the order in which they run; the first that fits counts. Any other
+file is a lane of its own."""
 
 
 def lane(nodeid: str) -> str:
@@ -28,9 +29,8 @@ def lane(nodeid: str) -> str:
 
 
 def _turn(item: pytest.Item) -> int:
-    order = [*dict.fromkeys(LANES.values())]
-    here = lane(item.nodeid)
-    return order.index(here) if here in order else len(order)
+    fits = [item.nodeid.startswith(beginning) for beginning in LANES]
+    return fits.index(True) if True in fits else len(fits)
 
 
 @pytest.hookimpl(trylast=True)

@@ -18,7 +18,7 @@ from tests.gateway.tables import an_endpoint
 from waypost.model.events import Attributes
 from waypost.model.names import ServiceKey
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 PAY, CART = ServiceKey("default", "payments"), ServiceKey("shop", "cart")
 KINDS = ("traefik", "traefik-redis", "envoy")

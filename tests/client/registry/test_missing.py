@@ -6,7 +6,7 @@ import threading
 import time
 from datetime import timedelta
 
-from tests.e2e.tables import eventually
+from tests.e2e.tables import CEILING_S, eventually
 from waypost.client.registry.instance import Instance
 from waypost.client.registry.missing import Missing
 
@@ -14,15 +14,34 @@ SHORT = timedelta(milliseconds=50)
 LONG = timedelta(hours=1)
 
 
+class NoticedLock:
+    """A lock that tells when a thread of somebody else's wants it."""
+
+    def __init__(self) -> None:
+        self._lock, self._owner, self.wanted = threading.Lock(), threading.current_thread(), threading.Event()
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not self._owner:
+            self.wanted.set()
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class Waiting:
     def __init__(self, grace: timedelta) -> None:
-        self.lock, self.gone = threading.Lock(), list[list[str]]()
+        self.lock, self.gone = NoticedLock(), list[list[str]]()
         self.missing = Missing(grace, self.lock, self.gone.append)
 
     def note(self, *found: str, known: tuple[str, ...] = ()) -> None:
+        """With the lock, or the grace may be over in between."""
+        self.missing.note(found, {id: an_instance(id) for id in known})
+        self.missing.begin_grace()
+
+    def awaited(self) -> list[str]:
         with self.lock:
-            self.missing.note(found, {id: an_instance(id) for id in known})
-            self.missing.begin_grace()
+            return [*self.missing.instances]
 
 
 def an_instance(id: str) -> Instance:
@@ -31,41 +50,44 @@ def an_instance(id: str) -> Instance:
 
 def test_who_was_known_and_is_not_found_is_let_go_after_the_grace() -> None:
     waiting, began = Waiting(SHORT), time.monotonic()
-    waiting.note("a", known=("a", "b", "c"))
-    waiting.note("c")
-    assert [*waiting.missing.instances] == ["b"]
-    eventually(lambda: waiting.gone)
+    with waiting.lock:
+        waiting.note("a", known=("a", "b", "c"))
+        waiting.note("c")
+        assert [*waiting.missing.instances] == ["b"]
+    eventually(lambda: waiting.awaited() == [])
     assert time.monotonic() - began >= SHORT.total_seconds()
-    assert (waiting.gone, bool(waiting.missing)) == ([["b"]], False)
+    assert waiting.gone == [["b"]]
 
 
 def test_when_all_are_back_nobody_is_let_go() -> None:
     waiting = Waiting(SHORT)
-    waiting.note(known=("a",))
-    waiting.note("a")
-    eventually(lambda: waiting.missing._timer is None)
-    assert (waiting.gone, bool(waiting.missing)) == ([], False)
+    with waiting.lock:
+        waiting.note(known=("a",))
+        timer = waiting.missing._timer
+        waiting.note("a")
+    assert timer is not None
+    timer.join()
+    assert (waiting.gone, waiting.awaited()) == ([], [])
 
 
 def test_a_grace_goes_on_when_more_is_found() -> None:
     waiting = Waiting(LONG)
-    waiting.note("a", known=("a", "b"))
-    first = waiting.missing._timer
-    waiting.note("c")
-    assert waiting.missing._timer is first is not None
     with waiting.lock:
+        waiting.note("a", known=("a", "b"))
+        first = waiting.missing._timer
+        waiting.note("c")
+        assert waiting.missing._timer is first is not None
         waiting.missing.end_grace()
-    assert [*waiting.missing.instances] == ["b"]
+    assert waiting.awaited() == ["b"]
 
 
 def test_a_grace_that_was_ended_while_its_thread_waited_for_its_turn_takes_nobody() -> None:
     waiting = Waiting(SHORT)
     with waiting.lock:
-        waiting.missing.note((), {"a": an_instance("a")})
-        waiting.missing.begin_grace()
+        waiting.note(known=("a",))
         timer = waiting.missing._timer
         assert timer is not None
-        time.sleep(5 * SHORT.total_seconds())  # by now it waits for the lock
+        assert waiting.lock.wanted.wait(CEILING_S)
         waiting.missing.end_grace()
     timer.join()
-    assert (waiting.gone, [*waiting.missing.instances]) == ([], ["a"])
+    assert (waiting.gone, waiting.awaited()) == ([], ["a"])

@@ -25,7 +25,7 @@ from tests.gateway.tables import TableWriter, an_endpoint
 from waypost.local.ports import free_ports
 from waypost.model.names import ServiceKey
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 READERS = Path(__file__).resolve().parents[3] / "examples" / "readers"
 PAY, CART = ServiceKey("default", "payments"), ServiceKey("shop", "cart")

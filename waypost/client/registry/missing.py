@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Container, Mapping
+from contextlib import AbstractContextManager
 from datetime import timedelta
+from typing import Any
 
 from waypost.client.registry.instance import Instance
 
@@ -17,7 +19,9 @@ class Missing:
     """Who is awaited. The caller holds `lock` for every call but the last: `let_go(ids)` comes from a thread of ours,
     with the lock, when the grace is over."""
 
-    def __init__(self, grace: timedelta, lock: threading.Lock, let_go: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self, grace: timedelta, lock: AbstractContextManager[Any], let_go: Callable[[list[str]], None]
+    ) -> None:
         self._grace = grace
         self._lock = lock
         self._let_go = let_go
