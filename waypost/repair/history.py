@@ -39,21 +39,27 @@ class Story:
     @property
     def state(self) -> str:
         """Return one word for where it stands: an outcome, the reason of a refusal, `waits`, `runs` or `cancelled`."""
-        last = self.decisions[-1] if self.decisions else None
-        result = self.results[-1] if self.results else None
-        if last is None or (result is not None and result.at >= last.at):
-            return result.outcome.value if result is not None else "unknown"
+        last = self._last
+        if isinstance(last, RepairResult):
+            return last.outcome.value
         if last.reason is not None:
             return last.reason.value
         return {DecisionKind.ASK: "waits", DecisionKind.CANCEL: "cancelled"}.get(last.kind, "runs")
 
     @property
     def detail(self) -> str:
-        last = self.decisions[-1] if self.decisions else None
+        return self._last.detail
+
+    @property
+    def _last(self) -> DecisionRecord | RepairResult:
+        """Return what says where it stands: what was told last, unless it is about an action that had ended. (A job
+        that comes back from a checkpoint decides again what it had decided since.)"""
+        last = self.decisions[-1]
         result = self.results[-1] if self.results else None
-        if last is None or (result is not None and result.at >= last.at):
-            return result.detail if result is not None else ""
-        return last.detail
+        if result is None:
+            return last
+        has_ended = last.reason is None and last.action is not None and last.action.id == result.id
+        return result if has_ended or result.at >= last.at else last
 
 
 def stories(decisions: Iterable[DecisionRecord], results: Iterable[RepairResult]) -> list[Story]:
