@@ -24,19 +24,17 @@ file is a lane of its own."""
 
 
 def lane(nodeid: str) -> str:
-    file = nodeid.partition("::")[0]
-    return next((name for beginning, name in LANES.items() if file.startswith(beginning)), file)
+    return [*LANES.values(), nodeid.partition("::")[0]][_turn(nodeid)]
 
 
-def _turn(item: pytest.Item) -> int:
-    fits = [item.nodeid.startswith(beginning) for beginning in LANES]
-    return fits.index(True) if True in fits else len(fits)
+def _turn(nodeid: str) -> int:
+    return next((turn for turn, beginning in enumerate(LANES) if nodeid.startswith(beginning)), len(LANES))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
-        items.sort(key=_turn)
+        items.sort(key=lambda item: _turn(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -32,9 +32,9 @@ class Tables:
     def __init__(self, url: str) -> None:
         self.redis = redis.Redis.from_url(url, decode_responses=True)
 
-    def ids(self, service: str) -> set[str]:
+    def ids(self, service: str, namespace: str = "default") -> set[str]:
         """Return the routable instance ids of a service."""
-        return set(self.redis.hkeys(f"{PREFIX}{{default/{service}}}:route"))
+        return set(self.redis.hkeys(f"{PREFIX}{{{namespace}/{service}}}:route"))
 
     def endpoints(self, service: str) -> dict[str, tuple[str, int]]:
         """Return instance id → (address, port)."""

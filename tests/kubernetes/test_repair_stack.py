@@ -88,8 +88,7 @@ class Agents:
     def are_routed(self) -> bool:
         """Look, and tell whether the table has exactly these."""
         self.look()
-        routed = self.tables.redis.hkeys(f"waypost:v1:{{{self.room.name}/{self.app}}}:route")
-        return len(self.known) == REPLICAS and set(routed) == set(self.known)
+        return len(self.known) == REPLICAS and self.tables.ids(self.app, self.room.name) == set(self.known)
 
     def _say(self, instance: str, **fields: Any) -> None:
         self.log.event(self.app, namespace=self.room.name, instance=instance, **fields)
