@@ -15,7 +15,7 @@ from waypost.local.kubernetes import Kubernetes
 from waypost.model.alert import AlertStatus
 from waypost.model.isolation import Verb
 from waypost.model.repair_action import Outcome
-from waypost.repair.port import Unavailable
+from waypost.repair.port import Denied, Unavailable
 from waypost.wire.alerts import alert_fields
 
 pytestmark = pytest.mark.timeout(900)
@@ -31,6 +31,7 @@ def repairs(kubernetes: Kubernetes, bound: str, repair_account: Path) -> Iterato
 
 def over(repairs: Repairs, n: int = 1) -> None:
     repairs.until(lambda: len({result.id for result in repairs.world.results}) >= n, f"{n} repairs are over")
+    print(*repairs.world.results, sep="\n")  # seen when the test fails
 
 
 def outcomes(repairs: Repairs) -> set[Outcome]:
@@ -84,7 +85,7 @@ class TestPodCrash:
         repairs.deploy("web", replicas=2)
         generation = repairs.generation("web")
         repairs.cluster.plan = {
-            "service_selector": [(Unavailable("429"), False), (Unavailable("timeout"), False)],
+            "service_selector": [(Unavailable("429"), False), (Denied("403"), False), (Unavailable("timeout"), False)],
             "change_workload": [(Unavailable("500"), done), (Unavailable("500"), False)],
             "workload": [(Unavailable("503"), False)],
         }

@@ -10,10 +10,10 @@ from waypost.model.repair_action import Outcome
 from waypost.model.repair_steps import Do, Step
 from waypost.model.surroundings import Surroundings
 from waypost.repair.objects import DEPLOYMENT, STATEFUL_SET
-from waypost.repair.port import CallFailed, Conflict, NotNow, Refused, Unavailable
+from waypost.repair.port import CallFailed, Conflict, Denied, NotNow, Refused, Unavailable
 
 CALLS = ["pod", "pods", "workload", "workload_of", "service_selector", "change_workload", "evict", "tell"]
-ERRORS: list[CallFailed] = [Unavailable("500"), Unavailable("timeout"), Conflict("409"), NotNow("429")]
+ERRORS: list[CallFailed] = [Unavailable("500"), Unavailable("timeout"), Conflict("409"), NotNow("429"), Denied("403")]
 STEPS = {
     "evict": Step.of(Do.EVICT_POD),
     "restart": Step.of(Do.RESTART),
@@ -24,7 +24,7 @@ STEPS = {
 
 mishaps = st.one_of(
     st.tuples(st.just("fault"), st.sampled_from(CALLS), st.sampled_from(ERRORS), st.booleans()),
-    st.tuples(st.just("forbidden"), st.sampled_from(CALLS), st.just(Refused("403")), st.booleans()),
+    st.tuples(st.just("forbidden"), st.sampled_from(CALLS), st.just(Refused("422")), st.booleans()),
     st.just(("save",)),
     st.just(("crash",)),
     st.just(("again",)),

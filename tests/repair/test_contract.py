@@ -15,7 +15,7 @@ from waypost.errors import SettingsError
 from waypost.repair.api_server import ApiServer, connect
 from waypost.repair.fake import FakeCluster
 from waypost.repair.objects import DEPLOYMENT
-from waypost.repair.port import FIELD_MANAGER, CallFailed, Conflict, NotNow, Refused, Unavailable
+from waypost.repair.port import FIELD_MANAGER, CallFailed, Conflict, Denied, NotNow, Refused, Unavailable
 
 
 class TestFake(ClusterContract):
@@ -73,10 +73,10 @@ class TestAdapter(ClusterContract):
         with pytest.raises(NotNow):
             stage.cluster.evict(pod)
 
-    def test_what_is_forbidden_is_refused(self, stage: FakeStage) -> None:
+    def test_what_is_forbidden_is_denied(self, stage: FakeStage) -> None:
         stage.fake.fail("node", CallFailed("no"))
 
-        with pytest.raises(Refused, match="403"):
+        with pytest.raises(Denied, match="403"):
             stage.cluster.node("n1")
 
     def test_a_refusal_in_several_lines_is_told_in_one(self, stage: FakeStage) -> None:

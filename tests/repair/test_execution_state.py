@@ -50,13 +50,22 @@ def test_the_first_version_knew_a_table_by_its_changes_only() -> None:
 
     [read] = decode_work(orjson.dumps((1, [fields], over))).running.values()
 
-    assert version == 2
+    assert version == 3
     assert (read.table, read.around.healthy, read.around.takes) == (2, 2, 0)
+
+
+def test_the_second_version_knew_no_denial() -> None:
+    [execution] = some_work().running.values()
+    _, [fields], over = orjson.loads(encode_work(TargetWork().having(replace(execution, denied_since=9))))
+
+    [read] = decode_work(orjson.dumps((2, [fields[:-1]], over))).running.values()
+
+    assert read == execution
 
 
 def test_another_version_is_refused_with_what_to_do() -> None:
     with pytest.raises(StateVersionError, match="restore the savepoint with the release that wrote it"):
-        decode_work(b"[3,[],[]]")
+        decode_work(b"[4,[],[]]")
 
 
 def test_ended_actions_are_forgotten_one_by_one() -> None:

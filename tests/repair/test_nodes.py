@@ -21,7 +21,7 @@ from waypost.repair.claims import CORDONED_BY, CORDONED_FOR, MOST, SCHEDULABLE_S
 from waypost.repair.executor import Executor
 from waypost.repair.fake import FakeCluster
 from waypost.repair.objects import DAEMON_SET, DEPLOYMENT, STATEFUL_SET, Pod, Reference, Workload
-from waypost.repair.port import CallFailed, Refused, Unavailable
+from waypost.repair.port import CallFailed, Denied, Refused, Unavailable
 from waypost.wire.repair_decisions import action_record, decode_decision, encode_decision
 from waypost.wire.repair_results import StepOutcome
 
@@ -379,7 +379,7 @@ class TestUndo:
 
 
 class TestAnApiServerThatIsAway:
-    @pytest.mark.parametrize("error", [Unavailable("503"), Refused("403")])
+    @pytest.mark.parametrize("error", [Unavailable("503"), Denied("403"), Refused("422")])
     def test_the_endpoints_of_a_dead_node_leave_the_tables_all_the_same(self, error: CallFailed) -> None:
         played = a_cluster()
         for call in ("node", "change_node"):
@@ -547,11 +547,27 @@ def test_the_switch_stops_a_drain_between_two_pods() -> None:
 @pytest.mark.parametrize("call", ["workload_of", "evict"])
 def test_pods_that_we_have_no_right_to_touch_stay_and_are_told(call: str) -> None:
     played = a_cluster()
-    played.cluster.fail(call, Refused("403"))
+    [theirs, *others] = sorted(there(played))
+    played.cluster.fail(call, Denied("403"), times=1 + len(others) + 1)  # all of a round, and the first of the next
     played.give(repairing())
 
     result = played.to_the_end()
 
     assert result.outcome is Outcome.SUCCEEDED, result
-    assert len(there(played)) == 1
+    assert there(played) == {theirs}
     assert "1 left because the API server refuses us" in result.steps[2].detail
+
+
+@pytest.mark.parametrize("call", ["node", "pods_on", "workload_of", "evict"])
+def test_a_server_that_has_just_started_may_deny_what_it_allows_later(call: str) -> None:
+    played = a_cluster()
+    played.give(repairing())
+    while not played.evictions():
+        played.turn()
+    played.cluster.fail(call, Denied("403"))
+
+    result = played.to_the_end()
+
+    assert result.outcome is Outcome.SUCCEEDED, result
+    assert there(played) == set()
+    assert "refuses us" not in result.steps[2].detail

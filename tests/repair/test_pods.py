@@ -13,9 +13,9 @@ from waypost.model.repair_steps import Do, Step
 from waypost.model.surroundings import Surroundings
 from waypost.repair.claims import CLAIMS
 from waypost.repair.execution import VERIFY_MS
-from waypost.repair.executor import GIVE_UP_MS
+from waypost.repair.executor import DENIED_MS, GIVE_UP_MS
 from waypost.repair.objects import DEPLOYMENT, STATEFUL_SET, Pod, Reference
-from waypost.repair.port import Refused, Unavailable
+from waypost.repair.port import Denied, Refused, Unavailable
 from waypost.repair.steps.evict import PATIENCE_MS
 from waypost.wire.repair_results import StepOutcome
 
@@ -289,15 +289,74 @@ def test_a_server_that_never_answers_is_given_up() -> None:
     assert played.turns < 60, "it asks less and less often"
 
 
-def test_a_forbidden_call_fails_at_once() -> None:
+def test_a_call_that_is_no_good_fails_at_once() -> None:
     played, pod = a_shop()
-    played.cluster.fail("change_workload", Refused("403"), times=9)
+    played.cluster.fail("change_workload", Refused("422"), times=9)
+    evicting(played, pod)
+
+    result = played.to_the_end()
+
+    assert (result.outcome, result.at) == (Outcome.FAILED, T0 + 1)
+    assert played.evictions() == []
+
+
+@pytest.mark.parametrize("call", ["pod", "workload_of", "change_workload", "evict"])
+@pytest.mark.parametrize("away", [0, 5])
+def test_a_server_that_has_just_started_may_deny_what_it_allows_later(call: str, away: int) -> None:
+    played, pod = a_shop()
+    played.cluster.fail(call, Unavailable("timeout"), times=away)
+    played.cluster.fail(call, Denied("403"), times=2)
+    evicting(played, pod)
+
+    result = played.to_the_end()
+
+    assert result.outcome is Outcome.SUCCEEDED
+    assert played.evictions() == [f"shop/{pod.name}"]
+
+
+def test_a_server_that_denies_for_good_is_asked_for_a_while_only() -> None:
+    played, pod = a_shop()
+    played.cluster.fail("change_workload", Denied("403"), times=10_000)
     evicting(played, pod)
 
     result = played.to_the_end()
 
     assert result.outcome is Outcome.FAILED
+    assert "given up: 403" in result.detail
+    assert T0 + DENIED_MS <= result.at <= T0 + 2 * DENIED_MS
     assert played.evictions() == []
+
+
+def test_the_time_of_an_outage_is_no_time_of_denial() -> None:
+    played, pod = a_shop()
+    played.cluster.fail("change_workload", Denied("403"))
+    played.cluster.fail("change_workload", Unavailable("timeout"), times=8)
+    played.cluster.fail("change_workload", Denied("403"))
+    evicting(played, pod)
+
+    result = played.to_the_end()
+
+    assert result.outcome is Outcome.SUCCEEDED
+    assert result.at > T0 + 2 * DENIED_MS
+
+
+@pytest.mark.parametrize(("denials", "outcome"), [(1, Outcome.SUCCEEDED), (10_000, Outcome.NOT_DONE)])
+def test_a_denial_does_not_say_that_nothing_was_begun(denials: int, outcome: Outcome) -> None:
+    """The state is lost behind the eviction, the alert is over, and the server has just started."""
+    played, pod = a_shop()
+    evicting(played, pod)
+    played.save()
+    while not played.evictions():
+        played.turn()
+    played.crash()
+    played.cancel()
+    for call in ("pod", "workload_of", "workload"):
+        played.cluster.fail(call, Denied("403"), times=denials)
+
+    result = played.to_the_end()
+
+    assert result.outcome is outcome
+    assert len(played.evictions()) == 1
     assert played.now < T0 + MINUTE
 
 

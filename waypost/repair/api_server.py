@@ -26,6 +26,7 @@ from waypost.repair.port import (
     FIELD_MANAGER,
     CallFailed,
     Conflict,
+    Denied,
     NotNow,
     Refused,
     Unavailable,
@@ -266,6 +267,8 @@ def _failure(method: str, path: str, status: int, data: bytes) -> CallFailed:
         return NotNow(message or told)
     if status in (408, 429) or status >= 500:
         return Unavailable(told)
+    if status in (401, 403):
+        return Denied(told)
     if not message and status in (301, 302, 307, 308):
         return Refused(f"{told}: a redirect is not followed")
     return Refused(told)

@@ -39,7 +39,8 @@ class Phase(str, Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """An action under way. `notes`: by step, what it noted. `since`: when the phase, or the step, began. `quiet_since`:
-    when the API server last did what it was asked, or the step began. `good_since`: since when everything holds, 0:
+    when the API server last did what it was asked, or the step began. `denied_since`: since when it says that we may
+    not, 0: it does not. `good_since`: since when everything holds, 0:
     it does not. `table`: endpoints in the service's table now, as far as the budget has heard; -1 unknown."""
 
     action: RepairAction
@@ -50,6 +51,7 @@ class Execution:
     began_at: int = 0
     since: int = 0
     quiet_since: int = 0
+    denied_since: int = 0
     tries: int = 0
     good_since: int = 0
     detail: str = ""

@@ -20,8 +20,8 @@ from waypost.repair.execution import Execution, Phase
 from waypost.wire.repair_action import action_fields, read_action
 from waypost.wire.repair_results import StepOutcome, StepResult
 
-VERSION = 2
-"""1 knew a table only once it had changed."""
+VERSION = 3
+"""1 knew a table only once it had changed, 2 not since when an action is denied."""
 REMEMBERED = 64
 """Ended actions of one target: more than its policies allow in any time that a job is behind."""
 
@@ -111,13 +111,15 @@ def _fields(e: Execution) -> list[Any]:
         e.table,
         [_isolation_fields(word) for word in e.isolations],
         e.wake_at,
+        e.denied_since,
     ]
 
 
 def _execution(fields: list[Any]) -> Execution:
-    action, around, phase, results, notes, began, since, quiet, tries, good, detail, cancelled, table, words, wake = (
-        fields
-    )
+    (
+        action, around, phase, results, notes, began, since, quiet, tries, good, detail, cancelled, table, words, wake,
+        *denied,
+    ) = fields  # fmt: skip
     return Execution(
         action=read_action(action),
         around=read_around(around),
@@ -136,6 +138,7 @@ def _execution(fields: list[Any]) -> Execution:
         table=table,
         isolations=tuple(_isolation(word) for word in words),
         wake_at=wake,
+        denied_since=denied[0] if denied else 0,
     )
 
 

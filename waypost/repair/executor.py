@@ -17,7 +17,7 @@ from waypost.model.repair_action import Outcome
 from waypost.model.repair_steps import HARMLESS, Do
 from waypost.repair.execution import VERIFY_MS, Execution, Phase, ended
 from waypost.repair.objects import Note, Reference
-from waypost.repair.port import CallFailed, Cluster, Conflict, EmptyName, NotNow, Stopped, Unavailable
+from waypost.repair.port import CallFailed, Cluster, Conflict, Denied, EmptyName, NotNow, Stopped, Unavailable
 from waypost.repair.steps import WAYS
 from waypost.repair.steps.progress import Check, Progress, Turn, Webhooks, Word
 from waypost.repair.switched import Stop, SwitchedCluster
@@ -31,6 +31,9 @@ LOOK_MS = 2_000
 """How often the repaired state is looked at."""
 GIVE_UP_MS = 180_000
 """How long a step goes on asking an API server that fails."""
+DENIED_MS = 30_000
+"""How long it goes on asking one that says that we may not. An API server that has just started says so for 20 to 30 ms
+here, and for longer the more role bindings it has to read (kubernetes/kubernetes#121635)."""
 MAX_CONFLICTS = 20
 APART = frozenset({Do.ISOLATE, Do.RELEASE})
 """Steps that only write records. They are done although an earlier step failed: an API server that is away need not
@@ -120,8 +123,13 @@ class Executor:
             if now < execution.deadline:
                 return _waiting(execution, f"{why}, if it did: {error}", now + LOOK_MS)
             begun = False
-        except CallFailed:
+        except Denied as error:
+            execution = _denied(execution, now)
+            if now < execution.denied_since + DENIED_MS:
+                return _waiting(execution, f"{why}, if it did: {error}", now + LOOK_MS)
             begun = False  # Whoever may not even look has changed nothing.
+        except CallFailed:
+            begun = False
         if not begun:
             return self._over(execution, Outcome.NOT_DONE, why, now)
         if execution.cancelled:
@@ -139,7 +147,7 @@ class Executor:
             progress = Progress(word=Word.FAILED, detail=str(error))
         except Stopped as error:
             return _still(execution, str(error), now)
-        except (Unavailable, Conflict, NotNow) as error:
+        except (Unavailable, Conflict, NotNow, Denied) as error:
             return self._again(execution, error, now)
         except CallFailed as error:
             progress = Progress(word=Word.FAILED, detail=str(error))
@@ -148,7 +156,7 @@ class Executor:
     def _noted(self, execution: Execution, progress: Progress, now: int) -> Given:
         index, step = execution.step, execution.action.steps[execution.step]
         noted = execution.with_notes(index, progress.notes)
-        after = replace(noted, quiet_since=now, tries=0, detail=progress.detail)
+        after = replace(noted, quiet_since=now, denied_since=0, tries=0, detail=progress.detail)
         if progress.word is Word.WAIT:
             return _waiting(after, progress.detail, now + progress.after_ms)
         told = StepResult(do=step.do, outcome=_OUTCOMES[progress.word], detail=progress.detail[:1000])
@@ -170,11 +178,17 @@ class Executor:
 
     def _again(self, execution: Execution, error: CallFailed, now: int) -> Given:
         tries, step = execution.tries + 1, execution.action.steps[execution.step]
-        if now >= execution.quiet_since + GIVE_UP_MS or (isinstance(error, Conflict) and tries > MAX_CONFLICTS):
+        execution = _denied(execution, now) if isinstance(error, Denied) else replace(execution, denied_since=0)
+        if (
+            now >= execution.quiet_since + GIVE_UP_MS
+            or (isinstance(error, Conflict) and tries > MAX_CONFLICTS)
+            or (isinstance(error, Denied) and now >= execution.denied_since + DENIED_MS)
+        ):
             told = StepResult(do=step.do, outcome=StepOutcome.FAILED, detail=f"given up: {error}"[:1000])
             after = replace(
-                execution, results=(*execution.results, told), since=now, quiet_since=now, tries=0, wake_at=now
-            )
+                execution, results=(*execution.results, told), since=now, quiet_since=now, denied_since=0, tries=0,
+                wake_at=now,
+            )  # fmt: skip
             return self._onward(after, now)
         pause = min(_LONGEST_PAUSE_MS, _FIRST_PAUSE_MS * 2 ** min(tries - 1, 10))
         if isinstance(error, Conflict):
@@ -260,8 +274,12 @@ class Executor:
             log.warning("no event about %s: %s", about, error)
 
 
+def _denied(execution: Execution, now: int) -> Execution:
+    return replace(execution, denied_since=execution.denied_since or now)
+
+
 def _still(execution: Execution, why: str, now: int) -> Given:
-    return _waiting(replace(execution, quiet_since=now), f"stands still: {why}", now + SWITCH_MS)
+    return _waiting(replace(execution, quiet_since=now, denied_since=0), f"stands still: {why}", now + SWITCH_MS)
 
 
 def _waiting(execution: Execution, detail: str, wake_at: int) -> Given:

@@ -41,6 +41,11 @@ class Refused(CallFailed):
     """The server will refuse it again: forbidden, invalid, unknown. A person has to look."""
 
 
+class Denied(Refused):
+    """This account may not (401, 403). So says, for an instant, a server as well that has just started and has not read
+    its role bindings yet."""
+
+
 class Stopped(CallFailed):
     """The switch is off, or nobody knows: the call was not made (`waypost.repair.switched`)."""
 

@@ -22,12 +22,13 @@ from waypost.repair.steps.progress import Check, Progress, Turn, Word, already, 
 NEXT_MS = 100
 """Between two pods."""
 ROUND_MS = 5_000
-"""Before those that a budget refused, or the API server failed at, are asked for again."""
+"""Before those that a budget refused, or the API server failed at or denied, are asked for again."""
 
 _LAST = "last"
 _REFUSED = "refused"
 _EVICTED = "evicted"
 _DENIED = "denied"
+_ASKED = "asked"
 
 
 def drain(turn: Turn) -> Progress:
@@ -61,7 +62,7 @@ def drain(turn: Turn) -> Progress:
     try:
         workload = turn.cluster.workload_of(pod)
     except Refused as error:
-        return wait(str(error), NEXT_MS, **notes, **_kept(turn, pod), **_denied(turn))
+        return wait(str(error), NEXT_MS, **notes, **_denied(turn, pod))
     except Unavailable as error:
         return wait("no answer", NEXT_MS, **notes, **{_REFUSED: f"{pod.reference}: {error}"})
     if workload is not None and workload.opted_out:
@@ -75,7 +76,7 @@ def drain(turn: Turn) -> Progress:
     except Conflict:
         return wait("it is another one", NEXT_MS, **notes)
     except Refused as error:
-        return wait(str(error), NEXT_MS, **notes, **_kept(turn, pod), **_denied(turn))
+        return wait(str(error), NEXT_MS, **notes, **_denied(turn, pod))
     return wait("evicted", NEXT_MS, **notes, **{_EVICTED: str(evicted + 1)})
 
 
@@ -117,9 +118,13 @@ def _kept(turn: Turn, pod: Pod) -> dict[str, str]:
     return {_ALONE: f"{turn.notes.get(_ALONE, '')} {pod.uid}".strip()}
 
 
-def _denied(turn: Turn) -> dict[str, str]:
-    """Count one that we have no right to touch: somebody's namespace is not ours to repair."""
-    return {_DENIED: str(int(turn.notes.get(_DENIED, "0")) + 1)}
+def _denied(turn: Turn, pod: Pod) -> dict[str, str]:
+    """Leave one that we have no right to touch, and count it: somebody's namespace is not ours to repair. Not before a
+    second round is told so: an API server that has just started denies everything for an instant."""
+    asked = turn.notes.get(_ASKED, "").split()
+    if pod.uid not in asked:
+        return {_ASKED: " ".join([*asked, pod.uid])}
+    return {**_kept(turn, pod), _DENIED: str(int(turn.notes.get(_DENIED, "0")) + 1)}
 
 
 def _place(pod: Pod) -> str:
