@@ -94,7 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
         except EmptyName as error:
             return self._say(422, {"message": str(error)})
         except CallFailed as error:
-            return self._say(403, {"message": str(error)})
+            status = int(str(error)) if str(error).isdigit() else 403
+            return self._say(status, {"message": str(error)})
         if answer is None:
             return self._say(404, {"message": "not found"})
         return self._say(200 if self.command != "POST" else 201, answer)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kubernetes.config import ConfigException
 
 from tests.repair.contract import ClusterContract
 from tests.repair.fake_api_server import Served, served
@@ -15,7 +16,7 @@ from waypost.errors import SettingsError
 from waypost.repair.api_server import ApiServer, connect
 from waypost.repair.fake import FakeCluster
 from waypost.repair.objects import DEPLOYMENT
-from waypost.repair.port import FIELD_MANAGER, CallFailed, Conflict, Denied, NotNow, Refused, Unavailable
+from waypost.repair.port import FIELD_MANAGER, CallFailed, Conflict, Denied, NotNow, Unavailable
 
 
 class TestFake(ClusterContract):
@@ -73,19 +74,33 @@ class TestAdapter(ClusterContract):
         with pytest.raises(NotNow):
             stage.cluster.evict(pod)
 
-    def test_what_is_forbidden_is_denied(self, stage: FakeStage) -> None:
-        stage.fake.fail("node", CallFailed("no"))
+    @pytest.mark.parametrize("status", ["401", "403"])
+    def test_what_we_may_not_is_denied(self, stage: FakeStage, status: str) -> None:
+        stage.fake.fail("node", CallFailed(status))
 
-        with pytest.raises(Denied, match="403"):
+        with pytest.raises(Denied, match=status):
             stage.cluster.node("n1")
 
     def test_a_refusal_in_several_lines_is_told_in_one(self, stage: FakeStage) -> None:
         stage.fake.fail("node", CallFailed("denied the request: \n\nresource \ud800"))
 
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(Denied) as refused:
             stage.cluster.node("n1")
 
         assert str(refused.value) == "GET /api/v1/nodes/n1: 403 denied the request:   resource ?"
+
+    def test_a_token_that_cannot_be_read_for_a_moment_is_unavailable(self, stage: FakeStage, api: ApiServer) -> None:
+        stage.fake.add_node("n1")
+
+        def fails(_: object) -> None:
+            raise ConfigException("Token file exists but empty.")
+
+        api._client.configuration.refresh_api_key_hook = fails
+        with pytest.raises(Unavailable, match="ConfigException"):
+            stage.cluster.node("n1")
+
+        api._client.configuration.refresh_api_key_hook = None
+        assert stage.cluster.node("n1") is not None
 
     def test_an_answer_that_never_comes_is_unavailable(self, server: Served, tmp_path: Path) -> None:
         server.cluster.add_node("n1")

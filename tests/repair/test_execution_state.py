@@ -32,7 +32,8 @@ def some_work() -> TargetWork:
 
 
 def test_it_comes_back_as_it_was() -> None:
-    work = some_work()
+    [execution] = some_work().running.values()
+    work = some_work().having(replace(execution, denied_since=9))
 
     assert decode_work(encode_work(work)) == work
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from tests.model.repairs import MINUTE, T0
-from tests.repair.played import Played, an_action
+from tests.repair.played import DWELL, Played, an_action
 from waypost.model.impact import Place
 from waypost.model.isolation import REPAIR, Verb
 from waypost.model.names import ServiceKey
@@ -29,8 +29,8 @@ STEPS = (Step.of(Do.CORDON), Step.of(Do.ISOLATE, for_seconds=600), Step.of(Do.DR
 CORDON = STEPS[:1]
 
 
-def a_cluster() -> Played:
-    played = Played()
+def a_cluster(cluster: FakeCluster | None = None) -> Played:
+    played = Played(cluster=cluster or FakeCluster())
     for name in ("n1", "n2"):
         played.cluster.add_node(name)
     played.cluster.add_workload(DEPLOYMENT, "shop", "web", replicas=3, node="n1")
@@ -544,18 +544,58 @@ def test_the_switch_stops_a_drain_between_two_pods() -> None:
     assert cordoned(played)
 
 
+class Foreign(FakeCluster):
+    """Says no to one call about the pods of the namespace `theirs`."""
+
+    def __init__(self, call: str, error: CallFailed) -> None:
+        super().__init__()
+        self._call, self._error = call, error
+
+    def workload_of(self, pod: Pod) -> Workload | None:
+        self._ask("workload_of", pod)
+        return super().workload_of(pod)
+
+    def evict(self, pod: Pod) -> None:
+        self._ask("evict", pod)
+        super().evict(pod)
+
+    def _ask(self, call: str, pod: Pod) -> None:
+        if (call, pod.namespace) == (self._call, "theirs"):
+            raise self._error
+
+
 @pytest.mark.parametrize("call", ["workload_of", "evict"])
-def test_pods_that_we_have_no_right_to_touch_stay_and_are_told(call: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "limit", "took"),
+    [(Refused("422"), 60, 0), (Denied("403"), 60, 30), (Denied("403"), 12, 12)],
+    ids=["at once", "after half a minute", "when the time is up"],
+)
+def test_pods_that_we_have_no_right_to_touch_stay_and_are_told(
+    call: str, error: CallFailed, limit: int, took: int
+) -> None:
+    played = a_cluster(Foreign(call, error))
+    played.cluster.add_workload(DEPLOYMENT, "theirs", "api", replicas=2, node="n1")
+    played.give(repairing(Step.of(Do.CORDON), Step.of(Do.DRAIN, timeout_seconds=limit)))
+
+    result = played.to_the_end()
+
+    assert result.outcome is Outcome.SUCCEEDED, result
+    assert {pod.namespace for pod in played.cluster.pods_on("n1")} == {"theirs"}
+    assert "2 left because the API server refuses us" in result.steps[1].detail
+    assert took * 1000 <= result.at - T0 - DWELL <= (took + 8) * 1000
+
+
+@pytest.mark.parametrize("call", ["workload_of", "evict"])
+def test_pods_are_denied_for_a_while_only(call: str) -> None:
+    """Role bindings are read later than those of the cluster: nodes may be read, pods not yet be evicted."""
     played = a_cluster()
-    [theirs, *others] = sorted(there(played))
-    played.cluster.fail(call, Denied("403"), times=1 + len(others) + 1)  # all of a round, and the first of the next
+    played.cluster.fail(call, Denied("403"), times=10)
     played.give(repairing())
 
     result = played.to_the_end()
 
     assert result.outcome is Outcome.SUCCEEDED, result
-    assert there(played) == {theirs}
-    assert "1 left because the API server refuses us" in result.steps[2].detail
+    assert there(played) == set()
 
 
 @pytest.mark.parametrize("call", ["node", "pods_on", "workload_of", "evict"])

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import urllib3
 from kubernetes.client import ApiClient
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException
 
 from waypost.kubernetes_access import api_client
 from waypost.repair.objects import DAEMON_SET, DEPLOYMENT, STATEFUL_SET, Node, Note, Pod, Reference, Workload
@@ -222,15 +223,16 @@ class ApiServer:
         headers = {"Accept": "application/json"}
         if body is not None:
             headers["Content-Type"] = _MERGE if method == "PATCH" else "application/json"
-        _, url, headers, body, _ = self._client.param_serialize(
-            method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
-        )
-        if asked:
-            url = f"{url}?{urlencode(asked)}"
         try:
+            _, url, headers, body, _ = self._client.param_serialize(
+                method, path, header_params=headers, body=body, auth_settings=["BearerToken"]
+            )
+            if asked:
+                url = f"{url}?{urlencode(asked)}"
             answer = self._client.call_api(method, url, headers, body, _request_timeout=self._timeout_s)
             data = answer.read()  # type: ignore[no-untyped-call]
-        except (urllib3.exceptions.HTTPError, ApiException, OSError) as error:
+        # Credentials are renewed on the way, too: a token that is being written may be empty for a moment.
+        except (urllib3.exceptions.HTTPError, ApiException, ConfigException, OSError) as error:
             raise Unavailable(f"{method} {path}: {type(error).__name__}") from error
         if 200 <= answer.status < 300:
             return _object(method, path, data)

@@ -19,6 +19,7 @@ from waypost.model.isolation import Isolation
 from waypost.model.repair_action import RUN_MS, Outcome, RepairAction
 from waypost.model.repair_steps import Step
 from waypost.model.surroundings import NOWHERE, Surroundings
+from waypost.repair.port import DENIED_MS
 from waypost.wire.repair_results import RepairResult, StepOutcome, StepResult
 
 DEADLINE_MS = RUN_MS - 60_000
@@ -40,8 +41,8 @@ class Phase(str, Enum):
 class Execution:
     """An action under way. `notes`: by step, what it noted. `since`: when the phase, or the step, began. `quiet_since`:
     when the API server last did what it was asked, or the step began. `denied_since`: since when it says that we may
-    not, 0: it does not. `good_since`: since when everything holds, 0:
-    it does not. `table`: endpoints in the service's table now, as far as the budget has heard; -1 unknown."""
+    not, 0: it does not. `tries`: calls without success. `good_since`: since when everything holds, 0: it does not.
+    `table`: endpoints in the service's table now, as far as the budget has heard; -1 unknown."""
 
     action: RepairAction
     around: Surroundings = NOWHERE
@@ -83,6 +84,17 @@ class Execution:
     @property
     def deadline(self) -> int:
         return self.action.granted_at + DEADLINE_MS
+
+    def denied(self, now: int) -> Execution:
+        """Return it after one more answer that we may not. The first begins the count anew: what went before was an
+        outage, and says nothing of our rights."""
+        if not self.denied_since:
+            return replace(self, denied_since=now, tries=1)
+        return replace(self, tries=self.tries + 1)
+
+    def is_denied(self, now: int) -> bool:
+        """Tell whether we may not for good. Time in which nobody asked does not do."""
+        return bool(self.denied_since) and now >= self.denied_since + DENIED_MS and self.tries >= 3
 
     def with_notes(self, index: int, notes: Mapping[str, str]) -> Execution:
         if not notes:

@@ -31,9 +31,6 @@ LOOK_MS = 2_000
 """How often the repaired state is looked at."""
 GIVE_UP_MS = 180_000
 """How long a step goes on asking an API server that fails."""
-DENIED_MS = 30_000
-"""How long it goes on asking one that says that we may not. An API server that has just started says so for 20 to 30 ms
-here, and for longer the more role bindings it has to read (kubernetes/kubernetes#121635)."""
 MAX_CONFLICTS = 20
 APART = frozenset({Do.ISOLATE, Do.RELEASE})
 """Steps that only write records. They are done although an earlier step failed: an API server that is away need not
@@ -121,11 +118,12 @@ class Executor:
             )
         except (Unavailable, Conflict, NotNow) as error:
             if now < execution.deadline:
+                execution = replace(execution, denied_since=0)
                 return _waiting(execution, f"{why}, if it did: {error}", now + LOOK_MS)
             begun = False
         except Denied as error:
-            execution = _denied(execution, now)
-            if now < execution.denied_since + DENIED_MS:
+            execution = execution.denied(now)
+            if not execution.is_denied(now):
                 return _waiting(execution, f"{why}, if it did: {error}", now + LOOK_MS)
             begun = False  # Whoever may not even look has changed nothing.
         except CallFailed:
@@ -177,12 +175,16 @@ class Executor:
         return replace(self._onward(after, now), isolations=progress.isolations)
 
     def _again(self, execution: Execution, error: CallFailed, now: int) -> Given:
-        tries, step = execution.tries + 1, execution.action.steps[execution.step]
-        execution = _denied(execution, now) if isinstance(error, Denied) else replace(execution, denied_since=0)
+        step = execution.action.steps[execution.step]
+        if isinstance(error, Denied):
+            execution = execution.denied(now)
+        else:
+            execution = replace(execution, denied_since=0, tries=execution.tries + 1)
+        tries = execution.tries
         if (
             now >= execution.quiet_since + GIVE_UP_MS
             or (isinstance(error, Conflict) and tries > MAX_CONFLICTS)
-            or (isinstance(error, Denied) and now >= execution.denied_since + DENIED_MS)
+            or execution.is_denied(now)
         ):
             told = StepResult(do=step.do, outcome=StepOutcome.FAILED, detail=f"given up: {error}"[:1000])
             after = replace(
@@ -193,7 +195,7 @@ class Executor:
         pause = min(_LONGEST_PAUSE_MS, _FIRST_PAUSE_MS * 2 ** min(tries - 1, 10))
         if isinstance(error, Conflict):
             pause = 20 * tries
-        return _waiting(replace(execution, tries=tries), f"{step.do.value}: {error}", now + pause)
+        return _waiting(execution, f"{step.do.value}: {error}", now + pause)
 
     def _onward(self, execution: Execution, now: int) -> Given:
         """Go on to the next step. Behind a failed one only those have a turn that need nothing from the API server."""
@@ -272,10 +274,6 @@ class Executor:
             self.world.cluster.tell(note)
         except CallFailed as error:
             log.warning("no event about %s: %s", about, error)
-
-
-def _denied(execution: Execution, now: int) -> Execution:
-    return replace(execution, denied_since=execution.denied_since or now)
 
 
 def _still(execution: Execution, why: str, now: int) -> Given:

@@ -18,6 +18,10 @@ from waypost.repair.objects import Node, Note, Pod, Reference, Workload
 
 FIELD_MANAGER = "waypost-repair"
 """Under which name the API server notes who owns what was changed."""
+DENIED_MS = 30_000
+"""How long one that is denied asks again. An API server that has just started denies for some 20 ms here (2 cores,
+2026-11-23). With tens of thousands of role bindings it may be minutes (kubernetes/kubernetes#121635): then what was
+asked fails."""
 
 
 class CallFailed(WaypostError):
@@ -38,12 +42,12 @@ class NotNow(CallFailed):
 
 
 class Refused(CallFailed):
-    """The server will refuse it again: forbidden, invalid, unknown. A person has to look."""
+    """The server will refuse it again: invalid, unknown. A person has to look."""
 
 
-class Denied(Refused):
-    """This account may not (401, 403). So says, for an instant, a server as well that has just started and has not read
-    its role bindings yet."""
+class Denied(CallFailed):
+    """The server, or an admission webhook, says that we may not (401, 403). So says a server as well that has just
+    started and has not read its role bindings yet."""
 
 
 class Stopped(CallFailed):
