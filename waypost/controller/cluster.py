@@ -41,6 +41,11 @@ class ApiServer:
         self._client = client
         self._timeout_s = timeout_s
 
+    def serves(self, kind: Kind) -> bool:
+        """Tell whether the API server knows the kind: its CustomResourceDefinition is there, and has been read."""
+        listed = self._call("GET", kind.root, absent=True) or {}
+        return any(one.get("name") == kind.plural for one in listed.get("resources") or [])
+
     def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
         """Return an object, None when there is none, nor its kind."""
         return self._call("GET", kind.path(namespace, name), absent=True)

@@ -40,9 +40,13 @@ class Kind:
     kind: str
     plural: str
 
+    @property
+    def root(self) -> str:
+        """Where the API server lists the kinds of this version."""
+        return f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
+
     def path(self, namespace: str, name: str = "") -> str:
-        root = f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
-        return f"{root}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
+        return f"{self.root}/namespaces/{namespace}/{self.plural}" + (f"/{name}" if name else "")
 
 
 DISCOVERIES = Kind(api_version=f"{GROUP}/{VERSION}", kind=KIND, plural="kafkaservicediscoveries")

@@ -20,9 +20,10 @@ from waypost.controller.discovery import Discovery
 from waypost.controller.drift import Step
 from waypost.controller.handlers import INTERVAL_S, make_registry
 from waypost.controller.leadership import lead
-from waypost.controller.objects import Images
+from waypost.controller.objects import DISCOVERIES, Images
 from waypost.controller.reconcile import Pass, Reconciler
 from waypost.controller.topics import TopicsKept, delete_topics, keep_topics
+from waypost.errors import ClusterUnavailable
 from waypost.kubernetes_access import api_client
 from waypost.metrics import CONTROLLER_LAST, CONTROLLER_LEADS, CONTROLLER_PASSES, CONTROLLER_STEPS
 from waypost.metrics_server import ProcessMetrics
@@ -82,6 +83,24 @@ def run(settings: Settings, metrics: ProcessMetrics) -> int:
     return 0
 
 
+def wait_for_kind(cluster: ApiServer, stop: threading.Event, every_s: float = 3.0) -> bool:
+    """Return True when our kind can be watched, False when told to stop. kopf looks once which kinds there are (looking
+    again needs cluster-wide rights), and without ours it would lead and do nothing."""
+    told = ""
+    while not stop.is_set():
+        try:
+            if cluster.serves(DISCOVERIES):
+                return True
+            why = f"the API server does not know {DISCOVERIES.plural} of {DISCOVERIES.api_version}: apply k8s/base/crd"
+        except ClusterUnavailable as error:
+            why = str(error)
+        if why != told:
+            _log.warning("waiting: %s", why)
+            told = why
+        stop.wait(every_s)
+    return False
+
+
 def _operate(settings: Settings, client: ApiClient, metrics: ProcessMetrics, stop: threading.Event) -> None:
     tables = connect(settings.redis_url, _REDIS_TIMEOUT)
 
@@ -91,8 +110,9 @@ def _operate(settings: Settings, client: ApiClient, metrics: ProcessMetrics, sto
     def counts(prefix: str) -> Counts:
         return read_counts(tables, prefix)
 
+    cluster = ApiServer(client)
     reconciler = Reconciler(
-        cluster=ApiServer(client),
+        cluster=cluster,
         namespace=settings.namespace,
         images=settings.images,
         keep_topics=topics,
@@ -112,6 +132,8 @@ def _operate(settings: Settings, client: ApiClient, metrics: ProcessMetrics, sto
 
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)  # kopf's own client looks there
+    if not wait_for_kind(cluster, stop):
+        return
     kopf.run(
         registry=make_registry(
             reconciler, in_pod=settings.kubeconfig is None, on_pass=on_pass, interval_s=settings.interval_s
