@@ -20,6 +20,7 @@ from waypost.wire.addresses import canonical_address
 
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 MAX_DRAIN_SECONDS = 3_600
+MAX_KAFKA_TIMEOUT_SECONDS = 600
 DEFAULT_LEASE_SECONDS = 15
 """A killed instance is called for this long at most. A demo wants to see that; the registry's own default is 90."""
 
@@ -45,6 +46,9 @@ class ServiceSettings:
     lease_seconds: int
     drain: timedelta
     """How long it serves on after it has drained: longer than a caller needs to hear of it."""
+    kafka_timeout_seconds: int
+    """For each event. A leave without Kafka takes four of these at most, which with the default DRAIN_SECONDS is within
+    the 30 s that Kubernetes grants between SIGTERM and SIGKILL."""
 
     def names(self) -> dict[str, str]:
         """Return what every log line says of the service."""
@@ -115,6 +119,7 @@ def _service_settings(variables: _Variables, service_variable: str, service: str
         kafka_bootstrap=variables.read("WAYPOST_KAFKA_BOOTSTRAP", None, _bootstrap),
         lease_seconds=variables.read("LEASE_SECONDS", str(DEFAULT_LEASE_SECONDS), _lease_seconds),
         drain=variables.read("DRAIN_SECONDS", "5", _drain),
+        kafka_timeout_seconds=variables.read("KAFKA_TIMEOUT_SECONDS", "3", _kafka_timeout),
     )
 
 
@@ -182,6 +187,12 @@ def _redis_url(text: str) -> str:
 def _lease_seconds(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not MIN_LEASE_SECONDS <= int(text) <= MAX_LEASE_SECONDS:
         raise ValueError(f"must be a whole number from {MIN_LEASE_SECONDS} to {MAX_LEASE_SECONDS}, not {text!r}")
+    return int(text)
+
+
+def _kafka_timeout(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_KAFKA_TIMEOUT_SECONDS:
+        raise ValueError(f"must be a whole number from 1 to {MAX_KAFKA_TIMEOUT_SECONDS}, not {text!r}")
     return int(text)
 
 

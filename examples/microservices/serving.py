@@ -33,9 +33,6 @@ from waypost.model.events import Attributes
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SOURCE = "microservices"
 """Under which the services register."""
-KAFKA_TIMEOUT_S = 3.0
-"""For each event. A leave without Kafka takes four of these at most, which with the default DRAIN_SECONDS is within the
-30 s that Kubernetes grants between SIGTERM and SIGKILL."""
 FINISH_S = 6
 """How long requests under way may take after the socket is closed: a little more than the consumer's longest."""
 AT_ONCE_S = 0.5
@@ -52,7 +49,7 @@ def serve(settings: ServiceSettings, make_app: MakeApp) -> None:
         drain = Drain()
         sink = KafkaSink(
             settings.kafka_bootstrap,
-            timeout_s=KAFKA_TIMEOUT_S,
+            timeout_s=settings.kafka_timeout_seconds,
             client_id=settings.instance,
         )
         registration = Registration(sink, _registrant(settings, address, port))

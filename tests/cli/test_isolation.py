@@ -65,7 +65,7 @@ class Log:
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     log = Log()
-    monkeypatch.setattr(publish, "open_sink", lambda bootstrap: log.sink)
+    monkeypatch.setattr(publish, "open_sink", lambda bootstrap, timeout_s: log.sink)
     monkeypatch.setattr(publish, "open_waiter", log.open_waiter)
     monkeypatch.setattr("getpass.getuser", lambda: "anna x")
     return log

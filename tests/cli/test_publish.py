@@ -26,13 +26,15 @@ REMOTE = ["--kafka", "kafka:9092", "--redis", "redis://redis"]
 class FakeWaiter:
     """Answers every request; opened before anything is sent, or the test fails."""
 
-    def __init__(self, sink: MemorySink, answer: Any) -> None:
+    def __init__(self, sink: MemorySink, answer: Any, waits: list[float]) -> None:
+        self.waits = waits
         assert not sink.records, "the answer could be missed"
         self._sink = sink
         self._answer = answer
         self.closed = False
 
     def wait(self, request_id: str, timeout_s: float) -> Any:
+        self.waits.append(timeout_s)
         (record,) = self._sink.records
         assert request_id in record.value.decode()
         return self._answer
@@ -51,14 +53,16 @@ class Registry:
         self.sink = MemorySink()
         self.answer: Any = SimpleNamespace(applied=True, reason="applied", revision=1795298407272000)
         self.opened: list[str] = []
+        self.waits: list[float] = []
 
-    def open_sink(self, bootstrap: str) -> MemorySink:
+    def open_sink(self, bootstrap: str, timeout_s: int) -> MemorySink:
+        self.waits.append(timeout_s)
         self.opened.append(bootstrap)
         return self.sink
 
     def open_waiter(self, redis_url: str) -> FakeWaiter:
         self.opened.append(redis_url)
-        return FakeWaiter(self.sink, self.answer)
+        return FakeWaiter(self.sink, self.answer, self.waits)
 
     def event(self) -> InstanceEvent:
         (record,) = self.sink.records
@@ -142,13 +146,17 @@ def test_a_refused_event_ends_with_status_1_and_the_reason(registry: Registry) -
     assert "payments/payments-1 not draining: unknown-instance" in result.output
 
 
-def test_no_answer_in_time_says_that_the_event_is_on_the_log(registry: Registry) -> None:
+@pytest.mark.parametrize(("said", "seconds"), [((), 5), (("--timeout", "2m"), 120)])
+def test_no_answer_in_time_says_that_the_event_is_on_the_log(
+    registry: Registry, said: tuple[str, ...], seconds: int
+) -> None:
     registry.answer = None
 
-    result = run("drain", "payments", "--instance", "payments-1", *REMOTE)
+    result = run("drain", "payments", "--instance", "payments-1", *said, *REMOTE)
 
     assert result.exit_code == 1
-    assert "written to the log" in result.output
+    assert f"written to the log, but the route job did not answer within {seconds} s" in result.output
+    assert registry.waits == [seconds, seconds]
 
 
 def test_no_wait_needs_no_redis_and_gives_the_request_id(registry: Registry) -> None:

@@ -48,7 +48,7 @@ class Server:
 
 
 def eventually(
-    condition: Callable[[], object], *, within: float = 20.0, ignoring: tuple[type[Exception], ...] = ()
+    condition: Callable[[], object], *, within: float = 120.0, ignoring: tuple[type[Exception], ...] = ()
 ) -> None:
     """Wait until `condition()` holds; fail after a time no healthy machine needs."""
     deadline = time.monotonic() + within

@@ -70,6 +70,11 @@ class Tables:
         start = "-" if after == "-" else f"({after}"
         return list(self.redis.xrange(f"{PREFIX}changes", min=start))
 
+    def was_in(self, service: str, instance: str, after: str) -> bool:
+        """Tell whether a change behind the id `after` had an instance in a table, also one that has left again."""
+        told = [e for _, e in self.changes(after) if e["service"] == f"default/{service}" and e["op"] != "removed"]
+        return any(instance in json.loads(entry["data"])["set"] for entry in told)
+
     def last_change(self) -> str:
         entries = self.redis.xrevrange(f"{PREFIX}changes", count=1)
         return str(entries[0][0]) if entries else "0-0"

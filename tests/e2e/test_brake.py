@@ -13,6 +13,7 @@ from waypost.local.state import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
+PATIENT = ("--timeout", "120s")
 SERVICE = "braked"
 STEADY = [f"steady-{n}" for n in range(9)]
 SILENT = [f"silent-{n}" for n in range(11)]
@@ -57,21 +58,21 @@ def test_more_than_half_of_a_service_falls_silent(stack: Stack, waypost: Any, lo
         assert restored.returncode == 0, restored.stdout + restored.stderr
         marker = log.register(SERVICE, STEADY[0], 14_000, lease=6)
         eventually(lambda: tables.answer(marker))
-        assert is_held(tables)
+        eventually(lambda: is_held(tables))
         listed = waypost("protection", "list", "-o", "json", *at)
         assert listed.returncode == 0, listed.stderr
         [entry] = [item for item in json.loads(listed.stdout)["items"] if item["service"] == SERVICE]
         assert (entry["held"], set(entry["instances"])) == (len(SILENT), set(SILENT))
         assert entry["until"] - entry["since"] >= 600_000
 
-        released = waypost("protection", "release", f"default/{SERVICE}", *at)
+        released = waypost("protection", "release", f"default/{SERVICE}", *PATIENT, *at)
         assert released.returncode == 0, released.stderr
         assert f"default/{SERVICE} released" in released.stdout
         tables.wait_for(SERVICE, *STEADY)
         assert not tables.is_protected(SERVICE)
         assert tables.instance(SERVICE, SILENT[0])["reason"] == "lease-lapsed"
 
-        again = waypost("protection", "release", f"default/{SERVICE}", *at)
+        again = waypost("protection", "release", f"default/{SERVICE}", *PATIENT, *at)
         assert again.returncode == 1
         assert "not-protected" in again.stderr
 

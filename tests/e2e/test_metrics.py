@@ -56,7 +56,7 @@ class Prometheus:
     def api(self, path: str, **arguments: str) -> Any:
         query = urllib.parse.urlencode(arguments)
         try:
-            with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{query}", timeout=10) as answer:
+            with urllib.request.urlopen(f"{self._url}/api/v1/{path}?{query}", timeout=60) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             if error.code == 503:
@@ -69,8 +69,12 @@ class Prometheus:
         found = self.api("query", query=expression)
         return [] if found is None else list(found["result"])
 
+    def answer(self, path: str) -> Any:
+        """Return what it says, however busy it is."""
+        return eventually(lambda: self.api(path))
+
     def firing(self) -> set[str]:
-        return {a["labels"]["alertname"] for a in self.api("alerts")["alerts"] if a["state"] == "firing"}
+        return {a["labels"]["alertname"] for a in self.answer("alerts")["alerts"] if a["state"] == "firing"}
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +116,7 @@ def test_every_metric_of_ours_has_samples(prometheus: Prometheus, log: LogWriter
     wanted = [m for m in register() if m.origin in (Origin.ROUTE_JOB, Origin.WITNESS, Origin.FLINK)]
 
     def missing() -> list[str]:
-        names = set(prometheus.api("label/__name__/values"))
+        names = set(prometheus.answer("label/__name__/values"))
         return [name for metric in wanted for name in metric.exported if name not in names]
 
     eventually(lambda: not missing())
@@ -126,10 +130,10 @@ def test_every_metric_of_ours_has_samples(prometheus: Prometheus, log: LogWriter
 
 def test_every_expression_of_the_dashboards_runs_on_the_real_metrics(prometheus: Prometheus) -> None:
     for where, expression in expressions():
-        assert prometheus.api("query", query=expression) is not None, where
+        assert eventually(lambda e=expression: prometheus.api("query", query=e)) is not None, where
     for name in ("beats:rate1m", "complete_ticks:rate1m", "tick_lag_ms", "leases", "audit_share:rate5m"):
         assert eventually(lambda n=name: prometheus.samples(f"waypost:{n}")), name
-    unhealthy = [r for g in prometheus.api("rules")["groups"] for r in g["rules"] if r["health"] == "err"]
+    unhealthy = [r for g in prometheus.answer("rules")["groups"] for r in g["rules"] if r["health"] == "err"]
     assert unhealthy == []
 
 

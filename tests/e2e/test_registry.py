@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from datetime import timedelta
 from typing import Any
 
@@ -20,11 +20,13 @@ from waypost.client.registry.log_and_tables import WaypostRegistry
 from waypost.local.state import Stack
 from waypost.model.events import Attributes
 
+CEILING_S = 120
+
 
 class WaypostWorld(RegistryWorld):
     def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self.registry = self.discoverer = WaypostRegistry(stack.kafka_bootstrap, stack.redis_url)
+        self._sink, self._redis_url = KafkaSink(stack.kafka_bootstrap, timeout_s=CEILING_S), stack.redis_url
+        self.registry = self.discoverer = self._opened()
         self.service = f"reg-{uuid.uuid4().hex[:8]}"
 
     def instance(self, number: int, **fields: Any) -> Instance:
@@ -32,7 +34,14 @@ class WaypostWorld(RegistryWorld):
         return Instance(id=f"{self.service}-{number}", name=self.service, address=f"10.1.0.{number}", port=8080, **said)
 
     def another(self) -> AbstractContextManager[ServiceRegistry]:
-        return WaypostRegistry(self._stack.kafka_bootstrap, self._stack.redis_url)
+        return self._opened()
+
+    def close(self) -> None:
+        super().close()
+        self._sink.close()
+
+    def _opened(self) -> WaypostRegistry:
+        return WaypostRegistry(self._sink, self._redis_url, answer=timedelta(seconds=CEILING_S))
 
 
 class TestWaypost(RegistryContract):
@@ -46,14 +55,16 @@ class TestWaypost(RegistryContract):
 def test_a_drain_waits_until_readers_have_moved_on(stack: Stack) -> None:
     service = f"drain-{uuid.uuid4().hex[:8]}"
     one = Instance(id=f"{service}-1", name=service, address="10.1.0.1", port=8080)
+    patient = timedelta(seconds=CEILING_S)
     with (
-        WaypostRegistry(stack.kafka_bootstrap, stack.redis_url) as owner,
-        WaypostRegistry(stack.kafka_bootstrap, stack.redis_url, reader_id=f"reader-of-{service}") as reader,
+        closing(KafkaSink(stack.kafka_bootstrap, timeout_s=CEILING_S)) as sink,
+        WaypostRegistry(sink, stack.redis_url, answer=patient) as owner,
+        WaypostRegistry(sink, stack.redis_url, answer=patient, reader_id=f"reader-of-{service}") as reader,
     ):
         owner.register(one)
         with reader.watch(service) as watch:
             follow(watch, exactly(one))
-            drained = owner.drain(service, one.id, wait=True, timeout=timedelta(seconds=60))
+            drained = owner.drain(service, one.id, wait=True, timeout=patient)
 
             assert drained.is_done
             # Everybody has moved on: the reader knows already, without waiting.
@@ -64,7 +75,7 @@ def test_a_drain_waits_until_readers_have_moved_on(stack: Stack) -> None:
 @pytest.mark.parametrize("now_ms", [0, 4_300_000_000_000], ids=["1970", "2106"])
 def test_a_clock_that_is_wrong_keeps_nobody_from_being_found(stack: Stack, tables: Tables, now_ms: int) -> None:
     service = f"clock-{uuid.uuid4().hex[:8]}"
-    with Registrar(KafkaSink(stack.kafka_bootstrap), now_ms=lambda: now_ms) as registrar:
+    with Registrar(KafkaSink(stack.kafka_bootstrap, timeout_s=CEILING_S), now_ms=lambda: now_ms) as registrar:
         registrar.register(service, "i-1", Attributes(address="10.1.0.1", port=80, lease_seconds=600))
         registrar.register(service, "i-2", Attributes(address="10.1.0.2", port=80, lease_seconds=600))
         tables.wait_for(service, "i-1", "i-2")

@@ -106,6 +106,8 @@ def start() -> Iterator[Callable[..., Service]]:
 
     def start(*command: str, **environ: str) -> Service:
         named = {"INSTANCE_ID": f"i-{uuid.uuid4().hex[:8]}", **environ}
+        if environ.get("WAYPOST_KAFKA_BOOTSTRAP") != NOWHERE:
+            named.setdefault("KAFKA_TIMEOUT_SECONDS", str(int(CEILING_S)))
         services.append(Service(list(command), **named))
         return services[-1]
 

@@ -41,13 +41,13 @@ def define(cluster: Kubernetes) -> None:
     """Define the kinds of those operators that are presupposed."""
     for definition in sorted(DEFINITIONS.glob("*.yaml")):
         apply(cluster, definition.read_text())
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=240s")
 
 
 def install(cluster: Kubernetes) -> None:
     """Apply the definitions and every base but the demo's KafkaServiceDiscovery, in an order that works."""
     define(cluster)
     apply(cluster, built(BASE / "crd"))
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=240s")
     for name in ["namespace", *(name for name in BASES if name not in ("crd", "discovery", "namespace"))]:
         apply(cluster, built(BASE / name))

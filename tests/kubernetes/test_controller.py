@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -122,14 +123,36 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
+def kept() -> Iterator[ExitStack]:
+    """What the tests of this file leave running for each other."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def controllers() -> list[Controller]:
+    return []
+
+
+@pytest.fixture
 def working(
-    installed: Kubernetes, kafka: str, valkey: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Controller]:
-    """A controller that leads."""
-    directory = tmp_path_factory.mktemp("controller")
-    with controller(installed, directory, identity="first", kafka=kafka, redis=valkey) as first:
-        installed.wait_until(lambda: first.leads or _ended(first), "it leads")
-        yield first
+    installed: Kubernetes,
+    kafka: str,
+    valkey: str,
+    kept: ExitStack,
+    controllers: list[Controller],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Controller:
+    """A controller that leads: the same for all tests, or another when it has ended, as a cluster would start one (it
+    ends when it cannot renew its Lease in time)."""
+    if not controllers or controllers[-1].process.poll() is not None:
+        identity = f"first-{len(controllers)}"
+        directory = tmp_path_factory.mktemp("controller")
+        one = controller(installed, directory, identity=identity, kafka=kafka, redis=valkey)
+        controllers.append(kept.enter_context(one))
+    first = controllers[-1]
+    installed.wait_until(lambda: first.leads or _ended(first), "it leads")
+    return first
 
 
 def _ended(process: Controller) -> bool:
@@ -221,7 +244,7 @@ def test_topics_outlive_the_object(working: Controller, mine: Installation) -> N
     mine.apply()
     mine.become_ready()
 
-    mine.cluster.kubectl("delete", "ksd", "-n", "waypost", mine.name, "--timeout=60s")
+    mine.cluster.kubectl("delete", "ksd", "-n", "waypost", mine.name, "--timeout=240s")
 
     mine.until(lambda: mine.job() is None and mine.deployment("witness") is None, "what it owned is gone")
     assert mine.topics() == TOPICS
@@ -231,7 +254,7 @@ def test_topics_go_with_it_when_it_says_so(working: Controller, mine: Installati
     mine.apply(topics={"partitions": 2, "deletionPolicy": "Delete"})
     mine.become_ready()
 
-    mine.cluster.kubectl("delete", "ksd", "-n", "waypost", mine.name, "--timeout=60s")
+    mine.cluster.kubectl("delete", "ksd", "-n", "waypost", mine.name, "--timeout=240s")
 
     mine.until(lambda: mine.topics() == set(), "its topics are gone")
 
@@ -252,7 +275,7 @@ def test_a_second_of_the_same_tables_is_refused(working: Controller, mine: Insta
 def test_for_development_it_works_without_the_flink_operator(kafka: str, valkey: str, tmp_path: Path) -> None:
     with Kubernetes(tmp_path / "cluster", nodes=1) as cluster, cluster.api_client() as api:
         manifests.apply(cluster, manifests.built(manifests.BASE / "crd"))
-        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=240s")
         for base in ("namespace", "connection", "flink", "witness-account", "controller"):
             manifests.apply(cluster, manifests.built(manifests.BASE / base))
         mine = Installation(cluster, kafka, api)
@@ -267,7 +290,7 @@ def test_for_development_it_works_without_the_flink_operator(kafka: str, valkey:
             assert "window.size_ms=300000" in submit.args
             mine.apply(windowSize="2m", job={"target": "flink-run"})
             mine.until(lambda: "window.size_ms=120000" in str(mine.deployment("route-table")), "the wish reaches it")
-            cluster.kubectl("delete", "ksd", "-n", "waypost", mine.name, "--timeout=60s")
+            cluster.kubectl("delete", "ksd", "-n", "waypost", mine.name, "--timeout=240s")
             mine.until(lambda: mine.deployment("route-table") is None, "the job is gone")
 
 

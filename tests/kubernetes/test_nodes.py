@@ -48,8 +48,10 @@ def test_a_node_whose_lease_stops_is_not_ready_until_it_recovers(room: Namespace
 
     room.cluster.wait_until(lambda: condition(room.core.read_node(node), "Ready") == "Unknown", "the node is lost")
     room.cluster.wait_until(lambda: room.endpoints("web") == {address: False}, "its endpoint is not ready")
-    taints = [taint.key for taint in room.core.read_node(node).spec.taints]
-    assert "node.kubernetes.io/unreachable" in taints
+    room.cluster.wait_until(
+        lambda: "node.kubernetes.io/unreachable" in {t.key for t in room.core.read_node(node).spec.taints or ()},
+        "it is tainted",
+    )
 
     room.cluster.recover_node(node)
 

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Set
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import click
@@ -42,12 +43,7 @@ HINTS = {
 
 def _shared(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option(
-            "--wait/--no-wait",
-            default=True,
-            show_default=True,
-            help=f"Wait up to {publish.ANSWER_TIMEOUT_S:g} s until the route job answers.",
-        ),
+        publish.waiting_options,
         state_dir_option,
         redis_option,
         kafka_option,
@@ -111,7 +107,7 @@ def _say(verb: Verb, about: str, namespace: str, by: str | None, target: publish
         concerned = {word.service} if word.service else (services_on(redis, word.node) if redis else set())
         with contextlib.ExitStack() as stack:
             waiter = stack.enter_context(publish.open_waiter(redis)) if redis else None
-            with Isolator(publish.open_sink(kafka)) as isolator:
+            with Isolator(publish.open_sink(kafka, target.timeout)) as isolator:
                 request_id = isolator.publish(word)
             _tell(word, about, target, request_id, waiter, concerned)
     except WaypostError as error:
@@ -167,18 +163,19 @@ def _tell(
     if not concerned:
         click.echo(f"{about} {DONE[word.verb]}{until} (nothing is registered there now)")
         return
-    answers = waiter.wait_for_all(request_id, concerned, publish.ANSWER_TIMEOUT_S)
-    failures = [_line(word, about, s, answers.get(s), until) for s in sorted(concerned | answers.keys())]
+    answers = waiter.wait_for_all(request_id, concerned, target.timeout)
+    line = partial(_line, word, about, until=until, waited=target.timeout)
+    failures = [line(s, answers.get(s)) for s in sorted(concerned | answers.keys())]
     if any(failures):
         raise click.ClickException("\n".join(filter(None, failures)))
 
 
-def _line(word: Isolation, about: str, service: ServiceKey, answer: Answered | None, until: str) -> str:
+def _line(word: Isolation, about: str, service: ServiceKey, answer: Answered | None, *, until: str, waited: int) -> str:
     """Print what came of it in one service; return what went wrong instead."""
     name = about if word.instance else f"{service} on {about}"
     if answer is None:
         return (
-            f"{name}: written to the log, but the route job did not answer within {publish.ANSWER_TIMEOUT_S:g} s. "
+            f"{name}: written to the log, but the route job did not answer within {waited} s. "
             "It will take effect when the job runs; see `waypost status`."
         )
     if not answer.applied:

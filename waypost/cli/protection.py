@@ -111,7 +111,7 @@ def list_(namespace: str | None, output: str, redis: str | None, state_dir: Path
 @kafka_option
 @redis_option
 @state_dir_option
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until the route job answers.")
+@publish.waiting_options
 def release(
     service: str | None,
     everything: bool,
@@ -120,6 +120,7 @@ def release(
     redis: str | None,
     state_dir: Path,
     wait: bool,
+    timeout: int,
 ) -> None:
     """Let the held endpoints of a service leave its table now.
 
@@ -131,7 +132,7 @@ def release(
     """
     if everything == (service is not None):
         raise click.UsageError("say one service, or --all")
-    target = publish.Target(kafka=kafka, redis=redis, state_dir=state_dir, wait=wait)
+    target = publish.Target(kafka=kafka, redis=redis, state_dir=state_dir, wait=wait, timeout=timeout)
     services: Iterable[ServiceKey]
     if service is not None:
         services = [_service(service)]

@@ -33,7 +33,7 @@ from waypost.model.stamp import ORIGIN
 if TYPE_CHECKING:
     from waypost.client.answers import AnswerWaiter
 
-ANSWER_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT = "5s"
 
 DONE = {
     Op.REGISTER: "registered",
@@ -51,13 +51,15 @@ class Target:
     redis: str | None
     state_dir: Path
     wait: bool
+    timeout: int
+    """Seconds, for Kafka and then for the job's answer."""
 
 
-def open_sink(bootstrap: str) -> EventSink:
+def open_sink(bootstrap: str, timeout_s: int) -> EventSink:
     """Return the sink of the commands; tests put a fake in its place."""
     # The producer logs every failed attempt; the one error at the end says it all.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    return KafkaSink(bootstrap, client_id="waypost-cli")
+    return KafkaSink(bootstrap, client_id="waypost-cli", timeout_s=timeout_s)
 
 
 def open_waiter(redis_url: str) -> AnswerWaiter:
@@ -67,15 +69,31 @@ def open_waiter(redis_url: str) -> AnswerWaiter:
     return open_answers(redis_url)
 
 
-def _target_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options all three commands share."""
+def waiting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add whether to wait for the route job, and how long."""
     for option in (
+        click.option(
+            "--timeout",
+            type=Seconds(),
+            default=ANSWER_TIMEOUT,
+            show_default=True,
+            help="How long Kafka may take, and then the route job to answer (5s, 2m).",
+        ),
         click.option(
             "--wait/--no-wait",
             default=True,
             show_default=True,
-            help=f"Wait up to {ANSWER_TIMEOUT_S:g} s until the route job answers; otherwise return when Kafka has it.",
+            help="Wait until the route job answers; otherwise return when Kafka has it.",
         ),
+    ):
+        command = option(command)
+    return command
+
+
+def _target_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options all three commands share."""
+    for option in (
+        waiting_options,
         state_dir_option,
         redis_option,
         kafka_option,
@@ -198,7 +216,7 @@ def publish_event(event: InstanceEvent, target: Target) -> None:
         kafka, redis = addresses(target)
         with contextlib.ExitStack() as stack:
             waiter = stack.enter_context(open_waiter(redis)) if redis else None
-            with Registrar(open_sink(kafka)) as registrar:
+            with Registrar(open_sink(kafka, target.timeout)) as registrar:
                 request_id = registrar.publish(event)
             _tell(event, target, request_id, waiter)
     except WaypostError as error:
@@ -235,10 +253,10 @@ def _tell(event: InstanceEvent, target: Target, request_id: str, waiter: AnswerW
             click.echo("not waiting for the answer: no Redis is known (--redis URL, or --no-wait)", err=True)
         click.echo(f"{name} {DONE[event.op]} (request {request_id}, not confirmed)")
         return
-    answer = waiter.wait(request_id, ANSWER_TIMEOUT_S)
+    answer = waiter.wait(request_id, target.timeout)
     if answer is None:
         raise click.ClickException(
-            f"{name}: written to the log, but the route job did not answer within {ANSWER_TIMEOUT_S:g} s. "
+            f"{name}: written to the log, but the route job did not answer within {target.timeout} s. "
             "It will take effect when the job runs; see `waypost status`."
         )
     if not answer.applied:

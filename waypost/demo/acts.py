@@ -63,6 +63,8 @@ def quiet(act: Quiet, stage: Stage) -> None:
     services = {f"{DEFAULT_NAMESPACE}/{name}" for name in stage.script.cast.services}
     beats, before, began = stage.observed.beats, stage.writes.now(), time.monotonic()
     stage.observed.pause(act.seconds)
+    wanted = int(stage.script.cast.size * act.seconds / stage.script.cast.beat_s / 2)
+    stage.watch(lambda: stage.observed.beats >= beats + wanted)
     written, beats = stage.writes.now() - before, stage.observed.beats - beats
     entries = stage.writes.entries_about(services, position)
     stage.say(f"    {beats} beats, {entries} entries in `changes`, {written.scripts} scripts run, "
@@ -75,11 +77,7 @@ def quiet(act: Quiet, stage: Stage) -> None:
         "redis_writing_commands": written.commands,
         "redis_writes_per_unchanged_beat": written.commands / beats if beats else None,
     }
-    stage.expect(
-        at_least(
-            "beats in the quiet window", beats, int(stage.script.cast.size * act.seconds / stage.script.cast.beat_s / 2)
-        )
-    )
+    stage.expect(at_least("beats in the quiet window", beats, wanted))
     stage.expect(exactly("route writes for unchanged beats", entries, 0))
 
 

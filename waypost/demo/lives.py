@@ -126,6 +126,7 @@ def flap(act: Flap, stage: Stage) -> None:
     stage.fleet.signal(act.instance, signals.FLAP)
     flips = signals.flap_reports(act.seconds)
     stage.watch(lambda: member.beats >= beats + flips)
+    took = time.monotonic() - began
     stage.observed.pause(2.5)
 
     def is_damped() -> bool:
@@ -134,7 +135,7 @@ def flap(act: Flap, stage: Stage) -> None:
     stage.watch(lambda: stage.observed.is_routed(act.instance) or is_damped())
     moves = stage.observed.moves_of(act.instance, began)
     # Beats are folded by ticks of a second: one change per tick, whatever happened in it, and the ends.
-    limit = int(act.seconds) + 2
+    limit = int(max(act.seconds, took)) + 2
     end = "in" if stage.observed.is_routed(act.instance) else "damped" if is_damped() else "out"
     stage.say(f"    {flips} reports made {len(moves)} route changes; at the end it is {end}")
     stage.figures["flapping"] = {"reports": flips, "route_changes": len(moves), "limit": limit}

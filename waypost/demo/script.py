@@ -132,7 +132,7 @@ FULL = Script(
 """About a minute and a half."""
 
 SHORT = Script(
-    cast=Cast(services={"payments": 4, "orders": 4, "catalog": 4}, lease_s=4, beat_s=1.0, grace_s=1.5),
+    cast=Cast(services={"payments": 4, "orders": 4, "catalog": 4}, lease_s=4, beat_s=1.0, grace_s=4.0),
     acts=(
         Arrive(per_second=6),
         Quiet(seconds=3),

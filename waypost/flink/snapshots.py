@@ -5,8 +5,9 @@ A checkpoint is complete when its `_metadata` exists: Flink writes that file las
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 KEPT = 3
@@ -23,12 +24,20 @@ def completed(directories: Iterable[Path]) -> list[Path]:
     """Return all completed snapshots below the directories, the newest first."""
     dated: list[tuple[int, Path]] = []
     for directory in directories:
-        for metadata in directory.rglob("_metadata"):
+        for metadata in _metadata(directory):
             try:
                 dated.append((metadata.stat().st_mtime_ns, metadata.parent))
             except FileNotFoundError:  # subsumed by a newer checkpoint while we look
                 continue
     return [path for _, path in sorted(dated, reverse=True)]
+
+
+def _metadata(directory: Path) -> Iterator[Path]:
+    """Return every `_metadata` below a directory. `rglob` fails when what it has listed is deleted before it looks
+    inside, as checkpoints are."""
+    for where, _, files in os.walk(directory):
+        if "_metadata" in files:
+            yield Path(where, "_metadata")
 
 
 def prune(directories: Iterable[Path], keep: int = KEPT) -> None:
@@ -39,5 +48,5 @@ def prune(directories: Iterable[Path], keep: int = KEPT) -> None:
     for root in roots:
         # What is left of a job without a completed snapshot: `shared`, `taskowned`, a half-written chk-N.
         for directory in root.glob("*"):
-            if not any(directory.rglob("_metadata")):
+            if not any(_metadata(directory)):
                 shutil.rmtree(directory, ignore_errors=True)

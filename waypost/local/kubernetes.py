@@ -126,6 +126,10 @@ class Kubernetes:
             end([identity], grace=STOP_GRACE_S)
         process.wait()
 
+    def serves(self, name: str) -> bool:
+        """Return whether one of `servers` says that it is ready."""
+        return self._server(name).is_healthy()
+
     @property
     def servers(self) -> Sequence[str]:
         """The servers' names in the order of their start; empty before `start`."""
@@ -158,12 +162,12 @@ class Kubernetes:
             f"--cache-dir={self.state_dir / 'kubectl-cache'}",
             *arguments,
         ]
-        done = subprocess.run(command, input=stdin or "", capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, input=stdin or "", capture_output=True, text=True, timeout=300, check=False)
         if done.returncode != 0:
             raise StackError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()[-1000:]}")
         return done.stdout
 
-    def service_account_kubeconfig(self, namespace: str, name: str, *, valid_s: int = 3600) -> Path:
+    def service_account_kubeconfig(self, namespace: str, name: str, *, valid_s: int = 86_400) -> Path:
         """Return a new kubeconfig (mode 0600) with a token of an existing service account, by TokenRequest.
 
         The API server allows no less than 600 s. Raises `kubernetes.client.ApiException` when there is no such account.

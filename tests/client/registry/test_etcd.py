@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -91,10 +92,15 @@ def test_who_was_deleted_by_somebody_else_is_registered_again(server: EtcdServer
 def test_a_lease_is_kept_for_many_times_its_length(server: EtcdServer, afar: EtcdRegistry) -> None:
     afar.register(ONE)
     ((keeper, _),) = afar._kept.values()
-    eventually(lambda: keeper.renewed >= 8)  # more than two leases
+    pauses, last = [], time.monotonic()
+    for renewed in range(1, 9):  # more than two leases
+        eventually(lambda renewed=renewed: keeper.renewed >= renewed)  # type: ignore[misc]
+        pauses.append(time.monotonic() - last)
+        last = time.monotonic()
 
-    assert keeper.rewritten == 0
-    assert afar.discover("payments") == (ONE,)
+    # On a machine that stood still for a lease it had to be made anew, and was.
+    assert keeper.rewritten == 0 or max(pauses) > SHORT.total_seconds() / 2
+    eventually(lambda: afar.discover("payments") == (ONE,))
 
 
 def test_a_killed_process_leaves_when_its_lease_ends(server: EtcdServer, reader: EtcdRegistry) -> None:
@@ -114,9 +120,13 @@ def test_a_killed_process_leaves_when_its_lease_ends(server: EtcdServer, reader:
         follow(watch, exactly())
 
 
-def test_an_outage_of_etcd_takes_nobody_away(server: EtcdServer, relay: Relay, afar: EtcdRegistry) -> None:
-    afar.register(ONE)
-    with EtcdRegistry(server.url) as reader, reader.watch("payments") as watch:
+def test_an_outage_of_etcd_takes_nobody_away(server: EtcdServer, relay: Relay) -> None:
+    with (
+        EtcdRegistry(f"http://{relay.address}", lease=timedelta(minutes=2)) as afar,
+        EtcdRegistry(server.url) as reader,
+        reader.watch("payments") as watch,
+    ):
+        afar.register(ONE)
         follow(watch, exactly(ONE))
 
         server.kill()
