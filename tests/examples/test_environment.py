@@ -24,7 +24,7 @@ def test_the_provider_needs_kafka_and_nothing_else() -> None:
     assert settings.service == ServiceKey("default", "data-provider")
     assert (settings.port, settings.instance) == (8080, socket.gethostname())
     assert (settings.environment, settings.log_level) == ("development", "info")
-    assert (settings.lease_seconds, settings.drain) == (15, timedelta(seconds=5))
+    assert (settings.lease_seconds, settings.drain, settings.kafka_timeout_seconds) == (15, timedelta(seconds=5), 3)
     assert settings.advertise_address is None
     assert settings.kafka_bootstrap == "kafka-1:9092,kafka-2:9092"
 
@@ -89,6 +89,8 @@ def test_an_empty_variable_is_an_unset_one() -> None:
         ("LEASE_SECONDS", "1"),
         ("LEASE_SECONDS", "15s"),
         ("LEASE_SECONDS", "²"),
+        ("KAFKA_TIMEOUT_SECONDS", "0"),
+        ("KAFKA_TIMEOUT_SECONDS", "1e3"),
         ("DRAIN_SECONDS", "-1"),
         ("DRAIN_SECONDS", "nan"),
         ("DRAIN_SECONDS", "inf"),
