@@ -1,5 +1,9 @@
+import errno
 import os
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from waypost.flink import snapshots
 
@@ -38,3 +42,24 @@ def test_prune_keeps_the_newest_and_clears_husks(tmp_path: Path) -> None:
     assert not old.parent.exists()
     assert not (root / "job-3").exists()
     assert snapshots.completed([root]) == list(reversed(kept))
+
+
+def test_where_nobody_can_look_nothing_is_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job would begin without its state, or lose the checkpoint it is to begin with."""
+    root = tmp_path / "checkpoints"
+    kept = a_snapshot(root / "job-1" / "chk-1", age=5)
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if Path(path) == kept:
+            raise OSError(errno.ESTALE, "stale file handle")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(OSError, match="stale"):
+        snapshots.newest([root])
+    with pytest.raises(OSError, match="stale"):
+        snapshots.prune([root])
+
+    monkeypatch.undo()
+    assert snapshots.newest([root]) == kept

@@ -14,7 +14,7 @@ from tests.repair.contract import ClusterContract
 from tests.repair.test_real_contract import RealStage
 from waypost.local.kubernetes import Kubernetes
 from waypost.repair.api_server import connect
-from waypost.repair.port import Refused
+from waypost.repair.port import Denied
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -42,7 +42,7 @@ def test_what_it_may_not_do_is_refused(kubernetes: Kubernetes, repair_account: P
     kubernetes.kubectl("create", "deployment", "web", "--image=any", "-n", namespace)
     cluster = connect(repair_account, timeout_ms=10_000)
 
-    with pytest.raises(Refused, match="403"):
+    with pytest.raises(Denied, match="403"):
         cluster.workload("Deployment", namespace, "web")
 
     cluster.close()

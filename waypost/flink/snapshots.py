@@ -34,8 +34,14 @@ def completed(directories: Iterable[Path]) -> list[Path]:
 
 def _metadata(directory: Path) -> Iterator[Path]:
     """Return every `_metadata` below a directory. `rglob` fails when what it has listed is deleted before it looks
-    inside, as checkpoints are."""
-    for where, _, files in os.walk(directory):
+    inside, as checkpoints are. Raises OSError when it cannot look: that nothing was found would mean that a job begins
+    without its state, or that what it needs is deleted."""
+
+    def passes(error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError, PermissionError)):
+            raise error
+
+    for where, _, files in os.walk(directory, onerror=passes):
         if "_metadata" in files:
             yield Path(where, "_metadata")
 
