@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -335,19 +335,19 @@ def _runs(cluster: Cluster, job_id: str) -> bool:
 
 
 def _working_task_manager(cluster: Cluster) -> Container:
-    """Return the container whose TaskManager has no free slot; its id begins with the container's host name."""
-    containers = {c.id[:12]: c for c in cluster.compose.ps("taskmanager") if c.state == "running"}
-    [working] = _working(cluster, containers)
-    return containers[working]
+    [working] = _working_task_managers(cluster)
+    return working
 
 
 def _works_elsewhere(cluster: Cluster, before: Container) -> bool:
+    return [working.id != before.id for working in _working_task_managers(cluster)] == [True]
+
+
+def _working_task_managers(cluster: Cluster) -> list[Container]:
+    """Return the containers whose TaskManagers have no free slot; their ids begin with the containers' host names."""
     containers = {c.id[:12]: c for c in cluster.compose.ps("taskmanager") if c.state == "running"}
-    return [containers[name].id != before.id for name in _working(cluster, containers)] == [True]
-
-
-def _working(cluster: Cluster, containers: Mapping[str, Container]) -> list[str]:
-    return [name for manager in cluster.flink.working() if (name := manager.partition("-")[0]) in containers]
+    names = [manager.partition("-")[0] for manager in cluster.flink.working()]
+    return [containers[name] for name in names if name in containers]
 
 
 def _a_change_is_still_published(cluster: Cluster) -> None:

@@ -26,6 +26,10 @@ def eventually(condition: Callable[[], Any], within_s: float = CEILING_S) -> Any
         time.sleep(0.1)
 
 
+PATIENT = ("--timeout", "120s")
+"""For commands that wait for the route job's answer: a busy machine may need more than their 5 s."""
+
+
 class Tables:
     """Reads tables the way a plain gateway does: hashes and the stream, no client of ours."""
 

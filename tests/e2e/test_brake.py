@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.log_writer import LogWriter
-from tests.e2e.tables import PREFIX, Tables, eventually
+from tests.e2e.tables import PATIENT, PREFIX, Tables, eventually
 from waypost.local.state import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-PATIENT = ("--timeout", "120s")
 SERVICE = "braked"
 STEADY = [f"steady-{n}" for n in range(9)]
 SILENT = [f"silent-{n}" for n in range(11)]

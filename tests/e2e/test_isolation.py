@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.log_writer import ISOLATION, LogWriter
-from tests.e2e.tables import Tables, eventually
+from tests.e2e.tables import PATIENT, Tables, eventually
 from waypost.local.state import Stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-PATIENT = ("--timeout", "120s")
 SERVICES = [f"isolated-{n}" for n in range(5)]
 NODE, OTHER = "iso-n1", "iso-n2"
 

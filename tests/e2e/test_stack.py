@@ -17,6 +17,7 @@ import pytest
 import redis
 
 from tests.e2e.tables import eventually
+from waypost.flink.snapshots import completed
 from waypost.local.process import belonging_to
 from waypost.local.state import Stack, load_stack
 from waypost.topics import check_topics, default_topics
@@ -80,7 +81,7 @@ def test_a_killed_job_manager_comes_back_with_one_job_from_its_checkpoint(stack:
     before = load_stack(stack.state_dir)
     assert before.job is not None
     checkpoints = stack.state_dir / "checkpoints" / before.job.name
-    eventually(lambda: list(checkpoints.glob("*/chk-*/_metadata")))
+    eventually(lambda: completed([checkpoints]))
 
     os.kill(before.parts["jobmanager"].pid, signal.SIGKILL)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -123,34 +123,28 @@ class Installation:
 
 
 @pytest.fixture(scope="module")
-def kept() -> Iterator[ExitStack]:
-    """What the tests of this file leave running for each other."""
-    with ExitStack() as stack:
-        yield stack
+def kept_running(
+    installed: Kubernetes, kafka: str, valkey: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Controller]]:
+    """Return the controller that runs: the same for all tests, or another when it has ended, as a cluster would start
+    one (it ends when it cannot renew its Lease in time)."""
+    started: list[Controller] = []
+    with ExitStack() as running:
 
+        def kept() -> Controller:
+            if not started or started[-1].process.poll() is not None:
+                directory, identity = tmp_path_factory.mktemp("controller"), f"first-{len(started)}"
+                one = controller(installed, directory, identity=identity, kafka=kafka, redis=valkey)
+                started.append(running.enter_context(one))
+            return started[-1]
 
-@pytest.fixture(scope="module")
-def controllers() -> list[Controller]:
-    return []
+        yield kept
 
 
 @pytest.fixture
-def working(
-    installed: Kubernetes,
-    kafka: str,
-    valkey: str,
-    kept: ExitStack,
-    controllers: list[Controller],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Controller:
-    """A controller that leads: the same for all tests, or another when it has ended, as a cluster would start one (it
-    ends when it cannot renew its Lease in time)."""
-    if not controllers or controllers[-1].process.poll() is not None:
-        identity = f"first-{len(controllers)}"
-        directory = tmp_path_factory.mktemp("controller")
-        one = controller(installed, directory, identity=identity, kafka=kafka, redis=valkey)
-        controllers.append(kept.enter_context(one))
-    first = controllers[-1]
+def working(installed: Kubernetes, kept_running: Callable[[], Controller]) -> Controller:
+    """A controller that leads."""
+    first = kept_running()
     installed.wait_until(lambda: first.leads or _ended(first), "it leads")
     return first
 

@@ -23,6 +23,7 @@ from tests.e2e.tables import Tables
 from tests.e2e.tables import eventually as within
 from tests.kubernetes.workloads import Namespace
 from tests.model.repairs import an_alert
+from waypost.flink.snapshots import completed
 from waypost.local.process import belonging_to
 from waypost.local.state import Stack, load_stack
 from waypost.metrics import Origin, register
@@ -43,8 +44,6 @@ pytestmark = [
 WITHIN_S = 600
 """Ten times what the longest of these waits takes: until both jobs run again."""
 REPLICAS = 3
-COMPLETED = "*/chk-*/_metadata"
-"""Looks into no checkpoint: an old one may be deleted meanwhile."""
 POLICY = """
 version: "1"
 policies:
@@ -220,8 +219,8 @@ def test_an_alert_leads_to_one_eviction_and_both_jobs_survive_the_job_manager(
     before = repairing.stack
     assert before.repair is not None
     checkpoints = repairing.state_dir / "checkpoints" / before.repair.name
-    taken = set(checkpoints.glob(COMPLETED))
-    eventually(lambda: set(checkpoints.glob(COMPLETED)) - taken)
+    taken = set(completed([checkpoints]))
+    eventually(lambda: set(completed([checkpoints])) - taken)
     os.kill(before.parts["jobmanager"].pid, signal.SIGKILL)
     eventually(lambda: (now := repairing.stack).ready and now.parts["jobmanager"] != before.parts["jobmanager"])
 

@@ -298,6 +298,7 @@ def test_a_call_that_is_no_good_fails_at_once() -> None:
 
     assert (result.outcome, result.at) == (Outcome.FAILED, T0 + 1)
     assert played.evictions() == []
+    assert played.now < T0 + MINUTE
 
 
 @pytest.mark.parametrize("call", ["pod", "workload_of", "change_workload", "evict"])

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable, Set
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 import click
@@ -164,20 +163,18 @@ def _tell(
         click.echo(f"{about} {DONE[word.verb]}{until} (nothing is registered there now)")
         return
     answers = waiter.wait_for_all(request_id, concerned, target.timeout)
-    line = partial(_line, word, about, until=until, waited=target.timeout)
-    failures = [line(s, answers.get(s)) for s in sorted(concerned | answers.keys())]
+    failures = [_line(word, about, s, answers.get(s), until, target) for s in sorted(concerned | answers.keys())]
     if any(failures):
         raise click.ClickException("\n".join(filter(None, failures)))
 
 
-def _line(word: Isolation, about: str, service: ServiceKey, answer: Answered | None, *, until: str, waited: int) -> str:
+def _line(
+    word: Isolation, about: str, service: ServiceKey, answer: Answered | None, until: str, target: publish.Target
+) -> str:
     """Print what came of it in one service; return what went wrong instead."""
     name = about if word.instance else f"{service} on {about}"
     if answer is None:
-        return (
-            f"{name}: written to the log, but the route job did not answer within {waited} s. "
-            "It will take effect when the job runs; see `waypost status`."
-        )
+        return target.unanswered(name)
     if not answer.applied:
         hint = f" ({HINTS[answer.reason]})" if answer.reason in HINTS else ""
         return f"{name} not {DONE[word.verb]}: {answer.reason}{hint}"

@@ -54,6 +54,13 @@ class Target:
     timeout: int
     """Seconds, for Kafka and then for the job's answer."""
 
+    def unanswered(self, name: str) -> str:
+        """Return what to say when the job has not answered in time."""
+        return (
+            f"{name}: written to the log, but the route job did not answer within {self.timeout} s. "
+            "It will take effect when the job runs; see `waypost status`."
+        )
+
 
 def open_sink(bootstrap: str, timeout_s: int) -> EventSink:
     """Return the sink of the commands; tests put a fake in its place."""
@@ -255,10 +262,7 @@ def _tell(event: InstanceEvent, target: Target, request_id: str, waiter: AnswerW
         return
     answer = waiter.wait(request_id, target.timeout)
     if answer is None:
-        raise click.ClickException(
-            f"{name}: written to the log, but the route job did not answer within {target.timeout} s. "
-            "It will take effect when the job runs; see `waypost status`."
-        )
+        raise click.ClickException(target.unanswered(name))
     if not answer.applied:
         raise click.ClickException(f"{name} not {DONE[event.op]}: {answer.reason}")
     click.echo(f"{name} {DONE[event.op]} (revision {answer.revision})")

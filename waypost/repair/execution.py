@@ -19,7 +19,7 @@ from waypost.model.isolation import Isolation
 from waypost.model.repair_action import RUN_MS, Outcome, RepairAction
 from waypost.model.repair_steps import Step
 from waypost.model.surroundings import NOWHERE, Surroundings
-from waypost.repair.port import DENIED_MS
+from waypost.repair.port import DENIED_MS, CallFailed, Denied
 from waypost.wire.repair_results import RepairResult, StepOutcome, StepResult
 
 DEADLINE_MS = RUN_MS - 60_000
@@ -85,9 +85,11 @@ class Execution:
     def deadline(self) -> int:
         return self.action.granted_at + DEADLINE_MS
 
-    def denied(self, now: int) -> Execution:
-        """Return it after one more answer that we may not. The first begins the count anew: what went before was an
-        outage, and says nothing of our rights."""
+    def failing(self, error: CallFailed, now: int) -> Execution:
+        """Return it after one more call that failed. The first that is denied begins the count anew, and any other ends
+        the denial: an outage says nothing of our rights."""
+        if not isinstance(error, Denied):
+            return replace(self, denied_since=0, tries=self.tries + 1)
         if not self.denied_since:
             return replace(self, denied_since=now, tries=1)
         return replace(self, tries=self.tries + 1)

@@ -118,11 +118,10 @@ class Executor:
             )
         except (Unavailable, Conflict, NotNow) as error:
             if now < execution.deadline:
-                execution = replace(execution, denied_since=0)
-                return _waiting(execution, f"{why}, if it did: {error}", now + LOOK_MS)
+                return _waiting(execution.failing(error, now), f"{why}, if it did: {error}", now + LOOK_MS)
             begun = False
         except Denied as error:
-            execution = execution.denied(now)
+            execution = execution.failing(error, now)
             if not execution.is_denied(now):
                 return _waiting(execution, f"{why}, if it did: {error}", now + LOOK_MS)
             begun = False  # Whoever may not even look has changed nothing.
@@ -176,10 +175,7 @@ class Executor:
 
     def _again(self, execution: Execution, error: CallFailed, now: int) -> Given:
         step = execution.action.steps[execution.step]
-        if isinstance(error, Denied):
-            execution = execution.denied(now)
-        else:
-            execution = replace(execution, denied_since=0, tries=execution.tries + 1)
+        execution = execution.failing(error, now)
         tries = execution.tries
         if (
             now >= execution.quiet_since + GIVE_UP_MS
